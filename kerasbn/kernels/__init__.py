@@ -1,0 +1,77 @@
+"""Normalization by batch statistics and by given statistics: the fastest way of each Keras backend.
+
+Every kernel module has the two functions below, and all of them compute the same thing; `generic` is
+written in `keras.ops` for the backends that have none of their own, and says most plainly what it is.
+
+Exactness. Batch norm does not change when a constant is added to a feature, so each kernel first
+subtracts a value p of the feature's own order: d = x - p. All further arithmetic has the magnitude of
+the feature's spread and not of its offset. The mean is p + mean(d), kept as two numbers, since a float32
+sum of them would be off by 5e-4 at 1e4; and the variance is the mean of (d - mean(d))^2, never a
+difference of large squares. p is the first value of the feature: |p - mean| / std is the |x_hat| of that
+value, so the rounding of d is never worse than 1e-7 of the largest output. Under a mask, which may cover
+just that value, p is the mean.
+
+Backward. With s1 = sum dy, s2 = sum dy x_hat over all positions, w the mask and m = sum w:
+
+    dbeta = s1    dgamma = s2    dx = gamma / sqrt(variance + epsilon) (dy - w/m (s1 + x_hat s2))
+
+so the backward pass needs x, the mean and 1/std only. See `kerasbn.reference` for the steps.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from types import ModuleType
+
+import keras
+
+from kerasbn.moments import Moments, Tensor
+
+
+def batch_normalize(
+    x: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    axes: tuple[int, ...],
+    epsilon: float,
+    mask: Tensor | None = None,
+    synchronized: bool = False,
+) -> tuple[Tensor, Moments]:
+    """Normalizes x with its own statistics over `axes`.
+
+    Args:
+        x: float32 or float64 tensor.
+        gamma: Scale, of the shape of the statistics (the rank of x, size 1 on `axes`); `None`: 1.
+        beta: Offset, likewise; `None`: 0.
+        axes: The axes that are reduced, ascending, not negative.
+        epsilon: Added to the variance.
+        mask: `None`, or booleans of the rank of x that broadcast to it: where false, a value counts
+            in no statistic (it is normalized all the same).
+        synchronized: Statistics over all replicas of a `tf.distribute` strategy (TensorFlow only).
+
+    Returns:
+        y, of the shape and dtype of x, and the `Moments`, through which no gradient flows.
+    """
+    return _of_backend().batch_normalize(
+        x, gamma, beta, axes=axes, epsilon=epsilon, mask=mask, synchronized=synchronized
+    )
+
+
+def normalize(x: Tensor, mean: Tensor, variance: Tensor, gamma, beta, *, epsilon: float) -> Tensor:
+    """Normalizes x with given statistics (inference); shapes as in `batch_normalize`."""
+    return _of_backend().normalize(x, mean, variance, gamma, beta, epsilon=epsilon)
+
+
+def scale_and_shift(x_hat: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
+    """gamma * x_hat + beta, either of them `None` for 1 and 0."""
+    y = x_hat if gamma is None else x_hat * gamma
+    return y if beta is None else y + beta
+
+
+@functools.cache
+def _of_backend() -> ModuleType:
+    backend = keras.backend.backend()
+    name = backend if backend in ("tensorflow", "jax", "torch") else "generic"
+    return importlib.import_module(f"kerasbn.kernels.{name}")

@@ -1,0 +1,108 @@
+"""Batch norm in PyTorch with the analytic gradient."""
+
+from __future__ import annotations
+
+import torch
+
+from kerasbn.kernels import generic
+from kerasbn.moments import Moments, count_values
+
+normalize = generic.normalize
+
+
+def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=False):
+    """See `kerasbn.kernels.batch_normalize`."""
+    if synchronized:
+        raise ValueError("synchronized statistics need the TensorFlow backend.")
+    count = count_values(x, axes, mask)
+    y, mean, variance = _Forward.apply(x, gamma, beta, axes, epsilon, mask, count)
+    return y, Moments(mean, variance, count)
+
+
+class _Forward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, gamma, beta, axes, epsilon, mask, count):
+        pivot, delta, variance, inverse = _statistics(x, axes, epsilon, mask, count)
+        ctx.save_for_backward(x, gamma, mask, pivot, delta, inverse)
+        ctx.constants = axes, epsilon, count
+        ctx.set_materialize_grads(False)
+        multiplier = inverse if gamma is None else inverse * gamma
+        y = (x - pivot).sub_(delta).mul_(multiplier)
+        mean = pivot + delta
+        ctx.mark_non_differentiable(mean, variance)
+        return y if beta is None else y.add_(beta), mean, variance
+
+    @staticmethod
+    def backward(ctx, dy, *_):
+        if dy is None:
+            return (None,) * 7
+        x, gamma, mask, pivot, delta, inverse = ctx.saved_tensors
+        dx, dgamma, dbeta = _Backward.apply(
+            dy, x, gamma, mask, pivot, delta, inverse, ctx.constants
+        )
+        has_gamma, has_beta = gamma is not None, ctx.needs_input_grad[2]
+        return (
+            dx,
+            dgamma if has_gamma else None,
+            dbeta if has_beta else None,
+            None,
+            None,
+            None,
+            None,
+        )
+
+
+class _Backward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, dy, x, gamma, mask, pivot, delta, inverse, constants):
+        ctx.save_for_backward(dy, x, gamma, mask)
+        ctx.constants = constants
+        axes, _, count = constants
+        return _gradients(dy, x, gamma, axes, mask, count, pivot, delta, inverse)
+
+    @staticmethod
+    def backward(ctx, *upstream):
+        # The saved statistics are constants to autograd. Here they vary with x, so they are computed
+        # again in its sight and PyTorch differentiates the formula itself.
+        dy, x, gamma, mask = ctx.saved_tensors
+        axes, epsilon, count = ctx.constants
+        with torch.enable_grad():
+            inputs = [t for t in (dy, x, gamma) if t is not None]
+            statistics = _statistics(x, axes, epsilon, mask, count)
+            pivot, delta, _, inverse = statistics
+            first = _gradients(dy, x, gamma, axes, mask, count, pivot, delta, inverse)
+            second = torch.autograd.grad(
+                first, inputs, upstream, create_graph=True, allow_unused=True
+            )
+        d_dy, d_x, *d_gamma = second
+        return d_dy, d_x, d_gamma[0] if d_gamma else None, None, None, None, None, None
+
+
+def _statistics(x, axes, epsilon, mask, count):
+    with torch.no_grad():
+        pivot = generic.first_value(x, axes) if mask is None else _mean(x, axes, mask, count)
+    d = x - pivot
+    delta = _mean(d, axes, mask, count)
+    variance = _mean((d - delta).square(), axes, mask, count)
+    return pivot, delta, variance, torch.rsqrt(variance + epsilon)
+
+
+def _gradients(dy, x, gamma, axes, mask, count, pivot, delta, inverse):
+    x_hat = (x - pivot - delta) * inverse
+    s1 = dy.sum(axes, keepdim=True)
+    s2 = (dy * x_hat).sum(axes, keepdim=True)
+    m = _at_least_one(count)
+    through_statistics = s1 / m + x_hat * (s2 / m)
+    if mask is not None:
+        through_statistics = torch.where(mask, through_statistics, 0.0)
+    multiplier = inverse if gamma is None else inverse * gamma
+    return (dy - through_statistics) * multiplier, s2, s1
+
+
+def _mean(values, axes, mask, count):
+    counted = values if mask is None else torch.where(mask, values, 0.0)
+    return counted.sum(axes, keepdim=True) / _at_least_one(count)
+
+
+def _at_least_one(count):
+    return max(count, 1.0) if isinstance(count, float) else count.clamp(min=1.0)

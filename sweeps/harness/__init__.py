@@ -1,0 +1,1 @@
+"""What all studies share: flags -> Trial -> pool -> Estimator -> store -> tables -> charts."""
