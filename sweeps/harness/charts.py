@@ -1,0 +1,164 @@
+"""Charts from tables: (frame, ax) -> ax. Nothing here trains, and nothing here reads a file."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sweeps.harness import tables
+from sweeps.harness.store import write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+# Okabe & Ito's palette: apart for the colour-blind, and apart in grey, for their lightness differs.
+_LOOKS = [
+    {"color": "#E69F00", "marker": "o", "linestyle": "--"},
+    {"color": "#0072B2", "marker": "s", "linestyle": "-"},
+    {"color": "#CC79A7", "marker": "D", "linestyle": "-."},
+    {"color": "#009E73", "marker": "v", "linestyle": ":"},
+    {"color": "#000000", "marker": "X", "linestyle": "-"},
+]
+
+
+def steps_to_target(trials: pd.DataFrame, ax: Axes, x: str) -> Axes:
+    """Steps to target against a column: each seed a dot, medians joined, misses on the budget's line.
+
+    Args:
+        trials: The trials table, of one target accuracy.
+        ax: Where to draw.
+        x: A column of numbers.
+    """
+    budget = float(trials.max_steps.max())
+    missed = False
+    series = tables.by_series(trials, x)
+    for position, (label, group) in enumerate(series):
+        look = _look(position)
+        shift = 0.12 * (position - (len(series) - 1) / 2)
+        places = group[x].to_numpy(float) + shift
+        steps = tables.with_misses(group.steps_to_target)
+        hit = np.isfinite(steps)
+        missed |= not hit.all()
+        ax.scatter(places[hit], steps[hit], s=22, alpha=0.55, linewidths=0, **_dots(look))
+        ax.scatter(
+            places[~hit],
+            np.full((~hit).sum(), budget),
+            s=45,
+            marker="^",
+            facecolors="none",
+            edgecolors=look["color"],
+        )
+        medians = (
+            group.assign(steps=steps).groupby(x).steps.agg(lambda s: tables.median(s.to_numpy()))
+        )
+        line = np.where(np.isfinite(medians), medians, np.nan)
+        ax.plot(
+            medians.index.to_numpy(float) + shift, line, label=f"{label} (median)", lw=2, **look
+        )
+    if missed:
+        ax.axhline(budget, color="#777777", linestyle="--", linewidth=1)
+        ax.annotate(
+            f"not reached in {budget:.0f} steps",
+            (0.01, budget),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 4),
+            textcoords="offset points",
+            color="#555555",
+            fontsize=8,
+        )
+        ax.set_yscale("log")
+    else:
+        ax.set_ylim(bottom=0)
+    ax.set_ylabel(f"training steps to {_target(trials)} test accuracy")
+    ax.legend(frameon=False)
+    return ax
+
+
+def accuracy(tables_: tables.Tables, ax: Axes, x: str) -> Axes:
+    """Test accuracy of each seed in the course of training.
+
+    Args:
+        tables_: The trials to draw, and the curves in which theirs are.
+        ax: Where to draw.
+        x: "step", or "seconds": steps times the trial's median seconds a training step.
+    """
+    trials = tables_.trials
+    for position, (label, group) in enumerate(tables.by_series(trials)):
+        look = _look(position)
+        for n, (_, trial) in enumerate(group.iterrows()):
+            curve = tables_.curves[tables_.curves.trial_id == trial.trial_id]
+            curve = curve[curve.test_accuracy.notna()]
+            pace = 1.0 if x == "step" else trial.seconds_per_step
+            ax.plot(
+                curve.step.to_numpy(float) * pace,
+                curve.test_accuracy.to_numpy(float),
+                label=f"{label}, one line a seed" if n == 0 else None,
+                alpha=0.75,
+                lw=1.3,
+                markersize=4,
+                **look,
+            )
+    ax.axhline(trials.target_accuracy.iloc[0], color="#777777", linestyle="--", linewidth=1)
+    ax.set_ylim(0, 1)
+    ax.set_xlim(left=0)
+    ax.set_xlabel(
+        "training step" if x == "step" else "training time, seconds (evaluation left out)"
+    )
+    ax.set_ylabel("accuracy on the test set")
+    ax.legend(frameon=False, loc="lower right")
+    return ax
+
+
+def settings(trials: pd.DataFrame) -> str:
+    """What all trials of a chart have in common, for its subtitle."""
+
+    def common(name, text=str):
+        values = trials[name].dropna().unique()
+        return text(values[0]) if len(values) == 1 else "several"
+
+    parts = [
+        common("dataset"),
+        common("activation"),
+        f"{common('optimizer')} at {common('learning_rate', '{:g}'.format)}",
+        f"batch {common('batch_size')}",
+    ]
+    if trials.batch_norm.any():
+        momentum, epsilon = (common(f"bn_{n}", "{:g}".format) for n in ("momentum", "epsilon"))
+        parts.append(f"batch norm: momentum {momentum}, epsilon {epsilon}")
+    seeds = trials.seed.nunique()
+    return " · ".join([*parts, f"{seeds} seed{'s' if seeds > 1 else ''}"])
+
+
+def save(path: Path, draw: Callable[[Axes], Axes], title: str, subtitle: str) -> Path:
+    """Draws one chart into a PNG file of 150 dots an inch; returns its path."""
+    from matplotlib.figure import (
+        Figure,
+    )  # no pyplot: no global state, and no window system asked for
+
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    ax = draw(figure.add_subplot())
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    ax.set_title(subtitle, loc="left", fontsize=8, color="#555555")
+    ax.grid(alpha=0.25)
+    ax.spines[["top", "right"]].set_visible(False)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
+    write_whole(path, content.getvalue())
+    return path
+
+
+def _look(position):
+    return _LOOKS[position % len(_LOOKS)]
+
+
+def _dots(look):
+    return {name: look[name] for name in ("color", "marker")}
+
+
+def _target(trials):
+    return f"{100 * trials.target_accuracy.iloc[0]:g}%"

@@ -1,0 +1,230 @@
+"""Training with evaluation, in the terms of `tf.estimator`, on Keras 3.
+
+    estimator = Estimator(model_fn, params) history = train_and_evaluate(estimator,
+    TrainSpec(batches, 1000), EvalSpec(test_set, 1, 0.9, True))
+
+Steps to target are exact without classifying the whole test set after every step. An evaluation
+ends as soon as the answer is certain: once more examples are wrong than the target allows, or
+enough are right. Examples that were wrong the last time come first, since most of them still are:
+far from the target a thousand examples settle what ten thousand would. Full evaluations happen for
+the curve only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sweeps.harness.models import EstimatorSpec
+
+_BLOCK = 500  # images that are classified between two looks at the counts
+
+
+class TrainSpec(NamedTuple):
+    """Where the training batches come from, and how many steps to take at most.
+
+    Attributes:
+        input_fn: Returns an endless iterator of (images, labels), NumPy arrays of one batch size.
+        max_steps: Budget in training steps.
+    """
+
+    input_fn: Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
+    max_steps: int
+
+
+class EvalSpec(NamedTuple):
+    """When to look at the test set, and for what.
+
+    Attributes:
+        input_fn: Returns the whole test set, (images, labels).
+        every_steps: Steps between two looks at the target.
+        target_accuracy: Share of the test set that must be right.
+        stop_at_target: Whether training ends when it is.
+        curve_every: Steps between two full evaluations; 0: after the last step alone.
+    """
+
+    input_fn: Callable[[], tuple[np.ndarray, np.ndarray]]
+    every_steps: int
+    target_accuracy: float
+    stop_at_target: bool
+    curve_every: int = 0
+
+
+@dataclasses.dataclass
+class History:
+    """What a training run gave.
+
+    Attributes: status: "done", or "diverged" where the loss became NaN or infinite, which ends the
+        run. reached: Whether the target was. steps_to_target: The first step (of those looked at)
+        after which it was; `None` if none. seconds_to_target: Time of the training steps up to
+        there, without evaluation or compilation. final_step: Steps taken. final_accuracy: On the
+        whole test set after the last step; `None` if diverged. best_accuracy: The best of the full
+        evaluations; `None` if there was none. final_loss: Training loss of the last batch.
+        seconds_per_step: Median over the training steps. seconds_total: All of it, evaluation
+        included. curve: (step, training loss, test accuracy or `None` where it was not measured in
+        full).
+    """
+
+    status: str = "done"
+    reached: bool = False
+    steps_to_target: int | None = None
+    seconds_to_target: float | None = None
+    final_step: int = 0
+    final_accuracy: float | None = None
+    best_accuracy: float | None = None
+    final_loss: float | None = None
+    seconds_per_step: float | None = None
+    seconds_total: float | None = None
+    curve: list[tuple[int, float, float | None]] = dataclasses.field(default_factory=list)
+
+
+class Estimator:
+    """A network with its compiled training step, for any number of runs that differ in their seed.
+
+    Args: model_fn: Makes the `EstimatorSpec` from `params`; called anew for each run's initial
+        weights. params: Its argument; `batch_size` and `jit_compile` are read from it.
+    """
+
+    def __init__(self, model_fn: Callable[[Any], EstimatorSpec], params: Any):
+        self._model_fn = model_fn
+        self._params = params
+        self.model, self._optimizer, self._loss = model_fn(params)
+        self._optimizer.build(self.model.trainable_variables)
+        self._optimizer_start = [v.numpy() for v in self._optimizer.variables]
+        self._step = self._compiled_step()
+        self._predict = tf.function(
+            lambda x: tf.argmax(self.model(x, training=False), -1, output_type=tf.int32),
+            input_signature=[self._images(None)],
+            jit_compile=params.jit_compile,
+        )
+        # Tracing and the first call take seconds, which are no part of any run's time.
+        images = np.zeros([params.batch_size, *self.model.input_shape[1:]], np.uint8)
+        self.train_step(images, np.zeros(params.batch_size, np.uint8))
+
+    def initialize(self, seed: int) -> None:
+        """Starts over: initial weights from `seed`, a fresh optimizer."""
+        keras.utils.set_random_seed(seed)
+        fresh = self._model_fn(self._params).model
+        for variable, start in zip(self.model.variables, fresh.variables, strict=True):
+            variable.assign(start)
+        for variable, start in zip(self._optimizer.variables, self._optimizer_start, strict=True):
+            variable.assign(start)
+
+    def train_step(self, images: np.ndarray, labels: np.ndarray) -> float:
+        """One step on one batch; returns its loss from before the step."""
+        return float(self._step(images, labels).numpy())
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """The class of each image, in inference mode."""
+        return self._predict(images).numpy()
+
+    def _compiled_step(self):
+        batch = self._params.batch_size
+        signature = [self._images(batch), tf.TensorSpec([batch], tf.uint8)]
+
+        @tf.function(input_signature=signature, jit_compile=self._params.jit_compile)
+        def step(images, labels):
+            with tf.GradientTape() as tape:
+                loss = self._loss(labels, self.model(images, training=True))
+                loss += tf.add_n(self.model.losses) if self.model.losses else 0.0
+            variables = self.model.trainable_variables
+            self._optimizer.apply(tape.gradient(loss, variables), variables)
+            return loss
+
+        return step
+
+    def _images(self, batch):
+        return tf.TensorSpec([batch, *self.model.input_shape[1:]], tf.uint8)
+
+
+class TestSet:
+    """Images whose classification is known, in the order in which they settle a question soonest."""
+
+    __test__ = False  # no test case, whatever pytest thinks of its name
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, predict: Callable):
+        self._images, self._labels, self._predict = images, labels, predict
+        self._wrong = np.ones(len(labels), bool)  # as of the last time that each was classified
+
+    def accuracy(self) -> float:
+        """The share that is right, over all of them."""
+        for block in _blocks(np.arange(len(self._labels)), 4 * _BLOCK, 4 * _BLOCK):
+            self._classify(block)
+        total = len(self._labels)
+        return (total - int(self._wrong.sum())) / total
+
+    def reaches(self, target: float) -> bool:
+        """Whether `accuracy() >= target`, by classifying as few as will tell."""
+        needed = required_right(target, len(self._labels))
+        allowed = len(self._labels) - needed
+        right = wrong = 0
+        order = np.argsort(~self._wrong, kind="stable")
+        for block in _blocks(order, allowed + 1, _BLOCK):
+            missed = self._classify(block)
+            wrong += missed
+            right += len(block) - missed
+            if wrong > allowed:
+                return False
+            if right >= needed:
+                return True
+        raise AssertionError("all were classified, and neither count was reached")
+
+    def _classify(self, block) -> int:
+        self._wrong[block] = self._predict(self._images[block]) != self._labels[block]
+        return int(self._wrong[block].sum())
+
+
+def required_right(target: float, total: int) -> int:
+    """The least k with k / total >= target, in the floating-point arithmetic that accuracies have."""
+    k = min(math.ceil(target * total), total)
+    while k > 0 and (k - 1) / total >= target:
+        k -= 1
+    while k < total and k / total < target:
+        k += 1
+    return k
+
+
+def train_and_evaluate(estimator: Estimator, train_spec: TrainSpec, eval_spec: EvalSpec) -> History:
+    """Trains until the target is reached (if that ends it), the budget is spent, or the loss is not finite."""
+    start = time.perf_counter()
+    history = History()
+    test_set = TestSet(*eval_spec.input_fn(), estimator.predict)
+    batches = train_spec.input_fn()
+    seconds = []
+    for step in range(1, train_spec.max_steps + 1):
+        images, labels = next(batches)
+        before = time.perf_counter()
+        loss = estimator.train_step(images, labels)
+        seconds.append(time.perf_counter() - before)
+        history.final_step, history.final_loss = step, loss
+        if not math.isfinite(loss):
+            history.status = "diverged"
+            history.curve.append((step, loss, None))
+            break
+        if not history.reached and step % eval_spec.every_steps == 0:
+            history.reached = test_set.reaches(eval_spec.target_accuracy)
+            if history.reached:
+                history.steps_to_target, history.seconds_to_target = step, sum(seconds)
+        last = step == train_spec.max_steps or (history.reached and eval_spec.stop_at_target)
+        on_curve = eval_spec.curve_every > 0 and step % eval_spec.curve_every == 0
+        history.curve.append((step, loss, test_set.accuracy() if last or on_curve else None))
+        if last:
+            history.final_accuracy = history.curve[-1][2]
+            break
+    history.best_accuracy = max((a for _, _, a in history.curve if a is not None), default=None)
+    history.seconds_per_step = float(np.median(seconds))
+    history.seconds_total = time.perf_counter() - start
+    return history
+
+
+def _blocks(order, first, size):
+    yield order[:first]
+    for i in range(first, len(order), size):
+        yield order[i : i + size]

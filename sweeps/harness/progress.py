@@ -1,0 +1,73 @@
+"""What a person sees while trials run, and the table at the end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich import console, progress, table
+
+from sweeps.harness.trial import Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@contextlib.contextmanager
+def of_trials(
+    name: str, total: int, done: int
+) -> Iterator[Callable[[Trial, dict[str, Any]], None]]:
+    """A progress bar; yields the function that is told of each finished trial.
+
+    On a terminal: trials done, the last one's outcome, the time left. Elsewhere (a log file): a
+    line a trial.
+    """
+    out = console.Console(stderr=True)
+    bar = progress.Progress(
+        progress.TextColumn(name),
+        progress.BarColumn(bar_width=30),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[last]}"),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("left"),
+        console=out,
+        disable=not out.is_terminal,
+        # The first trials wait for TensorFlow and are no measure of the time left.
+        speed_estimate_period=3600,
+    )
+    with bar:
+        task = bar.add_task(name, total=total, completed=done, last="starting TensorFlow")
+
+        def tell(trial: Trial, result: dict[str, Any]) -> None:
+            nonlocal done
+            done += 1
+            last = describe(trial, result)
+            bar.update(task, advance=1, last=last)
+            if not out.is_terminal:
+                out.print(f"{done}/{total} {last}", highlight=False, soft_wrap=True)
+
+        yield tell
+
+
+def describe(trial: Trial, result: dict[str, Any]) -> str:
+    """A trial and its outcome in a few words."""
+    arm = "batch norm" if trial.batch_norm else "plain"
+    steps = result.get("steps_to_target")
+    if result["status"] != "done":
+        outcome = result["status"]
+    elif steps is None:
+        outcome = f"not in {trial.max_steps} steps"
+    else:
+        outcome = f"{steps} steps"
+    return f"{trial.depth} layers, {arm}, seed {trial.seed}: {outcome}"
+
+
+def print_table(frame: pd.DataFrame) -> None:
+    """Prints a table of texts."""
+    shown = table.Table(box=None, header_style="bold", pad_edge=False)
+    for column in frame.columns:
+        shown.add_column(str(column), justify="right")
+    for row in frame.itertuples(index=False):
+        shown.add_row(*map(str, row))
+    console.Console().print(shown)

@@ -1,0 +1,186 @@
+"""A study and its `main`: flags -> trials -> pool -> store -> tables -> charts.
+
+Nothing heavy is imported up here, so that --help and bad flags answer at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags as absl_flags
+
+from sweeps.harness import flags
+from sweeps.harness.errors import UserError
+from sweeps.harness.trial import Trial
+
+if TYPE_CHECKING:
+    from sweeps.harness.tables import Tables
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit statuses, beside 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What a study varies, and what it draws.
+
+    Attributes:
+        name: Of its module and of its folder.
+        question: What it answers, in a sentence, for --help.
+        trials: (flag values, data set's name) -> the trials, the longest first.
+        varied: Columns that it varies, first the one that tables have in their rows.
+        draw: (tables, folder) -> paths of the charts that were written.
+        defaults: Of common flags, where the protocol has others.
+        define_flags: Defines flags of its own.
+    """
+
+    name: str
+    question: str
+    trials: Callable[[absl_flags.FlagValues, str], list[Trial]]
+    varied: Sequence[str]
+    draw: Callable[[Tables, Path], list[Path]]
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    define_flags: Callable[[absl_flags.FlagValues], None] = lambda values: None
+
+
+def main(study: Study, argv: Sequence[str] | None = None) -> int:
+    """Runs a study from its command line; returns the exit status."""
+    argv = sys.argv if argv is None else argv
+    values = absl_flags.FlagValues()
+    flags.define(values, study.defaults)
+    study.define_flags(values)
+    try:
+        unknown = values(argv)[1:]
+        if unknown:
+            raise UserError(f"{unknown[0]!r} is no flag: flags begin with --. See --help.")
+        if values.help:
+            print(f"{study.question}\n\npython -m sweeps.{study.name} [--flag=value ...]")
+            print(values.get_help(include_special_flags=False))
+            return 0
+        return run(study, values)
+    except (absl_flags.Error, UserError) as error:
+        print(f"error: {error}".replace("\n", " "), file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(
+            "\nInterrupted. Finished trials are kept: the same command goes on from here.",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+
+
+def run(study: Study, values: absl_flags.FlagValues) -> int:
+    """Runs the trials that are missing, then makes tables and charts of all there are."""
+    from sweeps.harness import data, provenance, store
+
+    dataset = data.load(values.dataset, values.data_dir)
+    trials = study.trials(values, dataset.name)
+    _check_fits(trials, dataset)
+    print(
+        f"Data: {dataset.name} ({len(dataset.y_train):,} training and {len(dataset.y_test):,} test "
+        f"images) from {dataset.source}",
+        flush=True,
+    )
+    results = store.Store(Path(values.results_dir) / dataset.name / study.name)
+    pending = _missing(trials, results, provenance.code_fingerprint(), dataset, values)
+    failed = _run_trials(study, pending, len(trials), dataset, results, values) if pending else 0
+    _report(study, results, values)
+    return FAILED if failed else 0
+
+
+def _check_fits(trials, dataset):
+    batch_size = max(trial.batch_size for trial in trials)
+    if batch_size > len(dataset.y_train):
+        raise UserError(
+            f"--batch_size={batch_size} is more than the {len(dataset.y_train)} training images of "
+            f"{dataset.name}. Choose a smaller one."
+        )
+    for trial in trials:
+        if trial.eval_every > trial.max_steps:
+            raise UserError(
+                f"--eval_every={trial.eval_every} is more than --max_steps={trial.max_steps}: the "
+                "target would never be looked at. Choose a smaller one."
+            )
+
+
+def _missing(trials, results, code, dataset, values):
+    """The trials to run: those without a result, or all of them with --overwrite."""
+    from sweeps.harness import store
+
+    if values.overwrite:
+        return trials
+    records = results.read()
+    conflict = store.conflicts(records, code, dataset.fingerprint)
+    if conflict and not values.mix_versions:
+        raise UserError(
+            f"finished trials in {results.folder} were made otherwise ({conflict}), so that numbers "
+            "may not compare. Run them again (--overwrite), go on all the same (--mix_versions), or "
+            "choose another --results_dir."
+        )
+    finished = {r["trial_id"] for r in records if r["status"] != "failed"}
+    return [trial for trial in trials if trial.id not in finished]
+
+
+def _run_trials(study, pending, total, dataset, results, values):
+    """Runs trials and stores each as it finishes; returns how many crashed."""
+    from sweeps.harness import pool, progress, provenance
+
+    failed = 0
+    commit = provenance.commit()
+    finished = pool.run(
+        pending,
+        dataset,
+        workers=flags.worker_count(values, len(pending)),
+        threads=values.threads,
+        scheduler=values.scheduler,
+        save_models=values.save_models,
+    )
+    with progress.of_trials(study.name, total, done=total - len(pending)) as tell:
+        for result in finished:
+            trial = Trial.from_json(result["trial"])
+            model = result.pop("model", None)
+            if model is not None:
+                results.write_model(trial.id, model)
+            results.write(
+                {
+                    "trial_id": trial.id,
+                    "study": study.name,
+                    "commit": commit,
+                    "data": dataset.fingerprint,
+                    **result,
+                }
+            )
+            tell(trial, result)
+            if result["status"] == "failed":
+                failed += 1
+                print(f"Trial {trial.id} failed: {trial}\n{result['traceback']}", file=sys.stderr)
+                if values.fail_fast:
+                    finished.close()
+                    break
+    if failed:
+        print(
+            f"{failed} of {len(pending)} trials failed; the same command runs them again.",
+            file=sys.stderr,
+        )
+    return failed
+
+
+def _report(study, results, values):
+    """Makes tables and charts of all trials there are, and says what they say and where they lie."""
+    from sweeps.harness import progress, tables
+
+    records = results.read()
+    made = tables.from_records(records, study.varied)
+    paths = tables.write(made, results.folder)
+    if (made.trials.status != "failed").any():
+        progress.print_table(tables.side_by_side(made.trials, study.varied[0]))
+        paths += study.draw(made, results.folder)
+    if values.tensorboard:
+        from sweeps.harness import tensorboard
+
+        paths.append(tensorboard.write(records, results.folder / "tensorboard"))
+    print("Wrote", *[f"  {os.path.relpath(path)}" for path in paths], sep="\n")

@@ -1,0 +1,201 @@
+"""From stored records to pandas tables. Censoring is decided here, and nowhere else.
+
+A trial that did not reach the target within its budget is censored: `reached` is false and
+`steps_to_target` is blank, never a number. Medians, minima and maxima of the summary count it as
+infinite, and stand beside `reached` and `total`. A diverged trial is a miss like any other; a
+failed one (it crashed) is no result and is in no summary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from sweeps.harness.store import write_whole
+from sweeps.harness.trial import Trial
+
+_TRIAL_FIELDS = [f.name for f in dataclasses.fields(Trial)]
+_BEFORE = ["trial_id", "study", "dataset", "status", "seed", "depth"]
+_RESULTS = {
+    "reached": "boolean",
+    "steps_to_target": "Int64",
+    "seconds_to_target": "Float64",
+    "final_step": "Int64",
+    "final_accuracy": "Float64",
+    "best_accuracy": "Float64",
+    "final_loss": "Float64",
+    "seconds_per_step": "Float64",
+    "seconds_total": "Float64",
+}
+_ENVIRONMENT = ["threads", "tensorflow", "keras", "kerasbn", "code", "cpu"]
+TRIAL_COLUMNS = [
+    *_BEFORE,
+    *[name for name in _TRIAL_FIELDS if name not in _BEFORE],
+    *_RESULTS,
+    *_ENVIRONMENT,
+    "commit",
+    "finished_at",
+]
+
+
+class Tables(NamedTuple):
+    """The three tables of a study; see the README for their columns."""
+
+    trials: pd.DataFrame
+    curves: pd.DataFrame
+    summary: pd.DataFrame
+
+
+def from_records(records: Iterable[dict[str, Any]], varied: Sequence[str]) -> Tables:
+    """The tables of a study.
+
+    Args:
+        records: What the store holds.
+        varied: The columns that the study varies, most important first. Columns in which the trials
+            differ besides are found and added to the summary.
+    """
+    records = list(records)
+    trials = trials_table(records)
+    return Tables(trials, curves_table(records), summary_table(trials, varied))
+
+
+def trials_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row a trial, in the order of the configurations."""
+    frame = pd.DataFrame([_row(r) for r in records], columns=TRIAL_COLUMNS).astype(_RESULTS)
+    frame = frame.astype({"seed": "Int64", "depth": "Int64", "bn_logits": "boolean"})
+    return frame.sort_values(["depth", "batch_norm", *_other_fields(frame), "seed", "trial_id"])
+
+
+def curves_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row a training step; `test_accuracy` is blank where the test set was not evaluated in full."""
+    rows = [
+        (record["trial_id"], *point)
+        for record in sorted(records, key=lambda r: r["trial_id"])
+        for point in record.get("curve", [])
+    ]
+    frame = pd.DataFrame(rows, columns=["trial_id", "step", "train_loss", "test_accuracy"])
+    return frame.astype({"step": "Int64", "train_loss": "Float64", "test_accuracy": "Float64"})
+
+
+def summary_table(trials: pd.DataFrame, varied: Sequence[str]) -> pd.DataFrame:
+    """One row a point of the grid: how many of its seeds reached the target, and how soon."""
+    finished = trials[trials.status != "failed"]
+    by = varying_columns(finished, varied)
+    rows = [
+        dict(zip(by, key, strict=True)) | _summarize(group)
+        for key, group in finished.groupby(by, dropna=False, sort=True)
+    ]
+    columns = [*by, *_summarize(finished.head(0))]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def varying_columns(trials: pd.DataFrame, varied: Sequence[str]) -> list[str]:
+    """`varied`, then each field of the configuration that still differs where all of those agree."""
+    by = list(varied)
+    for name in _TRIAL_FIELDS:
+        if name in by or name == "seed":
+            continue
+        if (trials.groupby(by, dropna=False)[name].nunique(dropna=False) > 1).any():
+            by.append(name)
+    return by
+
+
+def by_series(trials: pd.DataFrame, *x: str) -> list[tuple[str, pd.DataFrame]]:
+    """The trials that belong on one line of a chart, with its label; plain first, failed ones left out.
+
+    Args:
+        trials: The trials table.
+        x: Columns along the line.
+    """
+    finished = trials[trials.status != "failed"]
+    arms = [c for c in varying_columns(finished, [*x, "batch_norm"]) if c not in x]
+    return [
+        (_label(dict(zip(arms, key, strict=True))), group)
+        for key, group in finished.groupby(arms, dropna=False, sort=True)
+    ]
+
+
+def side_by_side(trials: pd.DataFrame, x: str) -> pd.DataFrame:
+    """The summary for a person: a row for each value of `x`, the series beside each other, as texts."""
+    target = f"{100 * trials.target_accuracy.iloc[0]:g}%"
+    every = trials.eval_every.max()
+    looked_at = "" if every == 1 else f", looked at every {every} steps"
+    columns = {}
+    for label, group in by_series(trials, x):
+        cells = {value: _summarize(part) for value, part in group.groupby(x)}
+        budget = group.max_steps.max()
+        columns[f"{label}: median steps to {target}{looked_at}"] = {
+            value: f"{_steps(cell['median_steps'], budget)} ({cell['reached']}/{cell['total']})"
+            for value, cell in cells.items()
+        }
+        columns["seconds" + " " * len(columns)] = {  # blanks tell columns of one title apart
+            value: "-" if np.isinf(cell["median_seconds"]) else f"{cell['median_seconds']:.2f}"
+            for value, cell in cells.items()
+        }
+    return pd.DataFrame(columns).rename_axis(x).reset_index().fillna("")
+
+
+def write(tables: Tables, folder: Path) -> list[Path]:
+    """Writes trials.csv, curves.csv and summary.csv; returns their paths."""
+    paths = []
+    for name, frame in tables._asdict().items():
+        paths.append(folder / f"{name}.csv")
+        write_whole(paths[-1], frame.to_csv(index=False).encode())
+    return paths
+
+
+def with_misses(values: pd.Series) -> np.ndarray:
+    """Steps or seconds to target as floats, a miss as infinity."""
+    return values.astype("Float64").fillna(np.inf).to_numpy(float)
+
+
+def median(values: np.ndarray) -> float:
+    """Median that takes infinities; blank (NaN) of nothing."""
+    if len(values) == 0:
+        return float("nan")
+    ordered = np.sort(values)
+    middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
+    return float(middle.sum() / len(middle))
+
+
+def _summarize(group):
+    steps = with_misses(group.steps_to_target)
+    return {
+        "reached": int(group.reached.fillna(False).sum()),
+        "total": len(group),
+        "median_steps": median(steps),
+        "min_steps": min(steps, default=np.nan),
+        "max_steps": max(steps, default=np.nan),
+        "median_seconds": median(with_misses(group.seconds_to_target)),
+        "median_final_accuracy": median(group.final_accuracy.dropna().to_numpy(float)),
+    }
+
+
+def _steps(median_steps, budget):
+    return f">{budget}" if np.isinf(median_steps) else f"{median_steps:g}"
+
+
+def _label(arm):
+    details = [f"{k}={v}" for k, v in arm.items() if k != "batch_norm" and not pd.isna(v)]
+    name = "batch norm" if arm["batch_norm"] else "plain"
+    return f"{name} ({', '.join(details)})" if details else name
+
+
+def _row(record):
+    trial = Trial.from_json(record["trial"])
+    return {
+        **record,
+        **record["trial"],
+        "depth": trial.depth,
+        "hidden_units": "-".join(map(str, trial.hidden_units)),
+        **{name: record["environment"].get(name) for name in _ENVIRONMENT},
+    }
+
+
+def _other_fields(frame):
+    return [name for name in _TRIAL_FIELDS if name not in ("batch_norm", "seed")]

@@ -1,0 +1,61 @@
+"""The part of the engine that lives in a Dask worker. Light to import: TensorFlow comes with the first trial."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import uuid
+from typing import Any
+
+from distributed import WorkerPlugin, get_worker
+
+from sweeps.harness.data import Dataset
+from sweeps.harness.trial import Trial
+
+
+class TrialWorker(WorkerPlugin):
+    """Brings the data to a worker, once, and runs trials there.
+
+    Args:
+        dataset: What to train and test on.
+        threads: TensorFlow's threads in each trial; set before TensorFlow starts.
+        save_models: Whether results carry the trained nets.
+    """
+
+    def __init__(self, dataset: Dataset, threads: int, save_models: bool):
+        self.name = f"kerasbn-{uuid.uuid4().hex}"  # several sweeps may share a cluster
+        self._arguments = dataset, threads, save_models
+        self._runner = None
+
+    def run(self, trial: Trial) -> dict[str, Any]:
+        """The trial's result; see `sweeps.harness.runner`."""
+        if self._runner is None:
+            os.environ["KERAS_BACKEND"] = "tensorflow"
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+            with _quiet_start():
+                from sweeps.harness.runner import Runner
+            self._runner = Runner(*self._arguments)
+        return self._runner.run(trial)
+
+
+def run_trial(plugin: str, trial: Trial) -> dict[str, Any]:
+    """The task: runs a trial on the worker that it is called on."""
+    return get_worker().plugins[plugin].run(trial)
+
+
+@contextlib.contextmanager
+def _quiet_start():
+    """Drops what TensorFlow's C++ side prints while it is imported, whatever the log level.
+
+    It would tear the progress bar apart. An error in the import still comes as an exception.
+    """
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(standard_error, 2)
+        os.close(standard_error)
