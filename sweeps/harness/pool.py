@@ -136,7 +136,9 @@ def _client(workers, scheduler):
     import dask
     from distributed import Client, LocalCluster
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told in our words
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("distributed"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is told in our words
     if scheduler is not None:
         with _connect(scheduler) as client:
             yield client

@@ -56,14 +56,18 @@ class Store:
         text = json.dumps(_finite(record), allow_nan=False)
         write_whole(self._trials / f"{record['trial_id']}.json", text.encode())
 
+    def model_path(self, trial_id: str) -> Path:
+        """Where a trial's trained network is kept."""
+        return self.folder / "models" / f"{trial_id}.keras"
+
     def write_model(self, trial_id: str, content: bytes) -> None:
-        """Keeps a trained network as FOLDER/models/<trial id>.keras."""
-        models = self.folder / "models"
+        """Keeps a trained network, as the bytes of a `.keras` file."""
+        path = self.model_path(trial_id)
         try:
-            models.mkdir(exist_ok=True)
+            path.parent.mkdir(exist_ok=True)
         except OSError as error:
-            raise _unwritable(models, error) from error
-        write_whole(models / f"{trial_id}.keras", content)
+            raise _unwritable(path.parent, error) from error
+        write_whole(path, content)
 
 
 def write_whole(path: Path, content: bytes) -> None:

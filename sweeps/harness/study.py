@@ -108,7 +108,7 @@ def _check_fits(trials, dataset):
 
 
 def _missing(trials, results, code, dataset, values):
-    """The trials to run: those without a result, or all of them with --overwrite."""
+    """The trials to run: those without a result (or without a kept net), or all with --overwrite."""
     from sweeps.harness import store
 
     if values.overwrite:
@@ -122,6 +122,8 @@ def _missing(trials, results, code, dataset, values):
             "choose another --results_dir."
         )
     finished = {r["trial_id"] for r in records if r["status"] != "failed"}
+    if values.save_models:
+        finished = {trial_id for trial_id in finished if results.model_path(trial_id).exists()}
     return [trial for trial in trials if trial.id not in finished]
 
 

@@ -1,16 +1,15 @@
-"""The part of the engine that lives in a Dask worker. Light to import: TensorFlow comes with the first trial."""
+"""The part of the engine that lives in a Dask worker. TensorFlow comes with the first trial."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 import uuid
 from typing import Any
 
 from distributed import WorkerPlugin, get_worker
 
 from sweeps.harness.data import Dataset
+from sweeps.harness.quiet import quiet_start
 from sweeps.harness.trial import Trial
 
 
@@ -32,8 +31,7 @@ class TrialWorker(WorkerPlugin):
         """The trial's result; see `sweeps.harness.runner`."""
         if self._runner is None:
             os.environ["KERAS_BACKEND"] = "tensorflow"
-            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-            with _quiet_start():
+            with quiet_start():
                 from sweeps.harness.runner import Runner
             self._runner = Runner(*self._arguments)
         return self._runner.run(trial)
@@ -42,20 +40,3 @@ class TrialWorker(WorkerPlugin):
 def run_trial(plugin: str, trial: Trial) -> dict[str, Any]:
     """The task: runs a trial on the worker that it is called on."""
     return get_worker().plugins[plugin].run(trial)
-
-
-@contextlib.contextmanager
-def _quiet_start():
-    """Drops what TensorFlow's C++ side prints while it is imported, whatever the log level.
-
-    It would tear the progress bar apart. An error in the import still comes as an exception.
-    """
-    sys.stderr.flush()
-    standard_error = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(standard_error, 2)
-        os.close(standard_error)

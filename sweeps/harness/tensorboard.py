@@ -1,0 +1,56 @@
+"""Scalars and hyperparameters of every trial, for `tensorboard --logdir`, from the stored records."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sweeps.harness.quiet import quiet_start
+from sweeps.harness.trial import Trial
+
+_METRICS = ("steps_to_target", "seconds_to_target", "final_accuracy")
+
+
+def write(records: Sequence[dict[str, Any]], folder: Path) -> Path:
+    """Writes one run a trial, in place of what was there; returns the folder.
+
+    Args:
+        records: What the store holds; failed trials are left out.
+        folder: The log directory.
+    """
+    with quiet_start():
+        import tensorflow as tf
+        from tensorboard.plugins.hparams import api as hparams
+
+    shutil.rmtree(folder, ignore_errors=True)  # event files are appended to, never replaced
+    with tf.summary.create_file_writer(str(folder)).as_default():
+        hparams.hparams_config(
+            hparams=[hparams.HParam(name) for name in _hyperparameters(records)],
+            metrics=[hparams.Metric(name) for name in _METRICS],
+        )
+    for record in records:
+        if record["status"] == "failed":
+            continue
+        trial = Trial.from_json(record["trial"])
+        run = folder / f"depth{trial.depth}-{trial.id}-seed{trial.seed}"
+        with tf.summary.create_file_writer(str(run)).as_default():
+            hparams.hparams(_hyperparameters([record]), trial_id=trial.id)
+            for step, loss, accuracy in record["curve"]:
+                for name, value in (("train_loss", loss), ("test_accuracy", accuracy)):
+                    if value is not None:
+                        tf.summary.scalar(name, value, step=step)
+            for name in _METRICS:
+                if record[name] is not None:
+                    tf.summary.scalar(name, record[name], step=record["final_step"])
+    return folder
+
+
+def _hyperparameters(records):
+    """The trials' fields, as TensorBoard takes them: texts, numbers and booleans; blank as ""."""
+    fields: dict[str, Any] = {}
+    for record in records:
+        fields |= record["trial"]
+    texts = {"hidden_units": "-".join(map(str, fields.get("hidden_units", [])))}
+    return {name: "" if v is None else v for name, v in (fields | texts).items()}

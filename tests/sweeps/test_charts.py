@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+from matplotlib import image
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from sweeps.harness import charts, tables
+
+
+@pytest.fixture
+def ax():
+    return Figure().add_subplot()
+
+
+def trials(*records):
+    return tables.from_records(records, ("depth", "batch_norm"))
+
+
+def test_lines_are_the_medians_of_each_arm(ax, record):
+    made = trials(
+        *[record(steps, depth=1, seed=i) for i, steps in enumerate([10, 12, 40])],
+        *[record(steps, depth=2, seed=i) for i, steps in enumerate([20, 22, 90])],
+        *[
+            record(steps, depth=d, seed=i, batch_norm=True)
+            for d in (1, 2)
+            for i, steps in enumerate([5, 6, 7])
+        ],
+    )
+    charts.steps_to_target(made.trials, ax, "depth")
+    lines = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
+    assert lines == {"plain (median)": [12, 22], "batch norm (median)": [6, 6]}
+
+
+def test_every_seed_is_a_dot(ax, record):
+    made = trials(record(10, seed=0), record(14, seed=1), record(5, batch_norm=True))
+    charts.steps_to_target(made.trials, ax, "depth")
+    heights = sorted(y for dots in ax.collections for y in np.asarray(dots.get_offsets())[:, 1])
+    assert heights == [5, 10, 14]
+
+
+def test_misses_are_hollow_triangles_on_a_dashed_budget_line(ax, record):
+    made = trials(record(10, seed=0), record(None, seed=1))
+    charts.steps_to_target(made.trials, ax, "depth")
+    hollow = [c for c in ax.collections if len(c.get_facecolors()) == 0 and len(c.get_offsets())]
+    assert [np.asarray(c.get_offsets())[:, 1].tolist() for c in hollow] == [[300]]
+    budget = next(
+        line for line in ax.lines if line.get_linestyle() == "--" and line.get_ydata()[0] == 300
+    )
+    assert budget.get_ydata() == [300, 300]
+    assert [t.get_text() for t in ax.texts] == ["not reached in 300 steps"]
+
+
+def test_a_median_that_is_a_miss_is_left_out_of_the_line(ax, record):
+    made = trials(record(10), record(None, depth=2, seed=0), record(None, depth=2, seed=1))
+    charts.steps_to_target(made.trials, ax, "depth")
+    heights = ax.lines[0].get_ydata()
+    assert heights[0] == 10
+    assert np.isnan(heights[1])
+
+
+def test_arms_differ_in_colour_in_shape_and_in_lightness(ax, record):
+    made = trials(record(10), record(5, batch_norm=True))
+    charts.steps_to_target(made.trials, ax, "depth")
+    plain, normalized = ax.lines
+    assert plain.get_marker() != normalized.get_marker()
+    assert plain.get_linestyle() != normalized.get_linestyle()
+
+    def lightness(line):
+        red, green, blue = (int(to_hex(line.get_color())[i : i + 2], 16) for i in (1, 3, 5))
+        return 0.299 * red + 0.587 * green + 0.114 * blue
+
+    assert abs(lightness(plain) - lightness(normalized)) > 60
+
+
+def test_curves_are_drawn_where_accuracy_was_measured_and_paced_by_seconds(ax, record):
+    charts.accuracy(trials(record(10)), ax, "seconds")
+    line = ax.lines[0]
+    # record(): step 2 alone has an accuracy, 0.25, at 0.1 seconds a step.
+    assert line.get_xdata().tolist() == [pytest.approx(0.2)]
+    assert line.get_ydata().tolist() == [0.25]
+    assert "seconds" in ax.get_xlabel()
+
+
+def test_the_subtitle_names_data_set_and_settings(record):
+    text = charts.settings(trials(record(10), record(5, batch_norm=True, seed=1)).trials)
+    assert text == (
+        "mnist_5k · relu · adam at 0.01 · batch 500 · batch norm: momentum 0.9, epsilon 0.001 · 2 seeds"
+    )
+    several = trials(record(10), record(5, learning_rate=0.5)).trials
+    assert "adam at several" in charts.settings(several)
+
+
+def test_a_chart_is_a_png_of_150_dots_an_inch(tmp_path, record):
+    made = trials(record(10), record(None, seed=1))
+    path = charts.save(
+        tmp_path / "a.png",
+        lambda ax: charts.steps_to_target(made.trials, ax, "depth"),
+        "title",
+        "sub",
+    )
+    assert image.imread(path).shape[:2] == (690, 1080)

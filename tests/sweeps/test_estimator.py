@@ -1,0 +1,195 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from sweeps.harness.estimator import (
+    Estimator,
+    EvalSpec,
+    TestSet,
+    TrainSpec,
+    required_right,
+    train_and_evaluate,
+)
+from sweeps.harness.models import build, model_fn
+from sweeps.harness.runner import batches
+from sweeps.harness.trial import Trial
+
+RNG = np.random.default_rng(0)
+LABELS = np.arange(400, dtype=np.uint8) % 10
+# Ten classes of images, each with a bright bar of its own: quickly learned, but not in one step.
+IMAGES = RNG.integers(0, 120, (400, 28, 28), dtype=np.uint8)
+IMAGES[np.arange(400), 2 * LABELS + 3] += 100
+TEST_IMAGES, TEST_LABELS = IMAGES[300:], LABELS[300:]
+IMAGES, LABELS = IMAGES[:300], LABELS[:300]
+
+
+def trial(**changes):
+    fields = {
+        "dataset": "custom",
+        "seed": 3,
+        "hidden_units": (20, 10),
+        "batch_norm": True,
+        "learning_rate": 0.01,
+        "batch_size": 50,
+        "max_steps": 40,
+        "target_accuracy": 0.9,
+    }
+    return Trial(**fields | changes)
+
+
+@pytest.fixture(scope="module")
+def estimator():
+    return Estimator(model_fn, trial())
+
+
+def history(estimator, seed=3, max_steps=40, every=1, target=0.9, stop=True, curve=1):
+    estimator.initialize(seed)
+    return train_and_evaluate(
+        estimator,
+        TrainSpec(lambda: batches(IMAGES, LABELS, 50, seed), max_steps),
+        EvalSpec(lambda: (TEST_IMAGES, TEST_LABELS), every, target, stop, curve),
+    )
+
+
+def naive_run(steps):
+    """The same training as a plain Keras user writes it."""
+    keras.utils.set_random_seed(3)
+    model = build(trial())
+    model.compile(
+        keras.optimizers.Adam(0.01),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    feed = batches(IMAGES, LABELS, 50, 3)
+    losses, accuracies = [], []
+    for _ in range(steps):
+        model.reset_metrics()
+        losses.append(float(model.train_on_batch(*next(feed))[0]))
+        accuracies.append(model.evaluate(TEST_IMAGES, TEST_LABELS, verbose=0)[1])
+    return losses, accuracies
+
+
+def test_losses_and_accuracies_are_those_of_a_plain_keras_loop(estimator):
+    losses, accuracies = naive_run(12)
+    curve = history(estimator, max_steps=12, target=1.0).curve
+    np.testing.assert_allclose([loss for _, loss, _ in curve], losses, rtol=1e-4)
+    np.testing.assert_allclose([a for _, _, a in curve], accuracies, atol=1e-6)
+
+
+def test_steps_to_target_is_the_first_step_whose_accuracy_is_enough(estimator):
+    _, accuracies = naive_run(25)
+    first = next(i for i, a in enumerate(accuracies) if a >= 0.8) + 1
+    result = history(estimator, target=0.8, curve=0)
+    assert (result.reached, result.steps_to_target, result.final_step) == (True, first, first)
+    assert result.final_accuracy >= 0.8
+
+
+def test_with_eval_every_k_it_is_a_multiple_of_k(estimator):
+    exact = history(estimator, target=0.8).steps_to_target
+    assert history(estimator, target=0.8, every=4).steps_to_target == math.ceil(exact / 4) * 4
+
+
+def test_a_target_out_of_budget_is_a_miss_without_a_number(estimator):
+    result = history(estimator, max_steps=2, target=1.0, curve=0)
+    assert (result.status, result.reached, result.steps_to_target) == ("done", False, None)
+    assert result.seconds_to_target is None
+    assert result.final_step == 2
+    assert [accuracy is not None for _, _, accuracy in result.curve] == [False, True]
+
+
+def test_training_goes_on_after_the_target_where_it_does_not_stop_there(estimator):
+    stopped = history(estimator, target=0.8)
+    result = history(estimator, target=0.8, stop=False)
+    assert result.steps_to_target == stopped.steps_to_target
+    assert result.final_step == 40
+    assert result.best_accuracy == max(accuracy for _, _, accuracy in result.curve)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_one_another(estimator):
+    first, other, again = (history(estimator, seed=s, max_steps=5).curve for s in (3, 4, 3))
+    assert first == again
+    assert first != other
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_as_diverged():
+    result = history(Estimator(model_fn, trial(learning_rate=1e30, batch_norm=False)))
+    assert (result.status, result.reached) == ("diverged", False)
+    assert result.final_step < 40
+    assert result.final_accuracy is None
+    assert not math.isfinite(result.final_loss)
+
+
+def test_only_batch_norm_adds_weights_and_only_where_it_is_asked_for():
+    plain, normalized = build(trial(batch_norm=False)), build(trial())
+    weights = 784 * 20 + 20 + 20 * 10 + 10 + 10 * 10 + 10
+    assert plain.count_params() == weights
+    assert normalized.count_params() == weights + 4 * (20 + 10 + 10)
+    assert build(trial(bn_logits=False)).count_params() == weights + 4 * (20 + 10)
+
+
+@pytest.mark.parametrize("layer", ["kerasbn", "keras"])
+def test_the_layer_is_the_one_asked_for(layer):
+    found = [
+        type(each) for each in build(trial(bn_layer=layer)).layers if "orm" in type(each).__name__
+    ]
+    assert {t.__module__.split(".")[0] for t in found} == {layer}
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("total", [1, 7, 100, 10_000])
+def test_required_right_is_the_least_count_that_is_enough(total):
+    for target in (0.001, 1 / 3, 0.9, 0.97, 0.1 + 0.2, 1.0):
+        expected = next(k for k in range(total + 1) if k / total >= target)
+        assert required_right(target, total) == expected
+
+
+def test_an_early_answer_is_the_answer_of_all_images():
+    generator = np.random.default_rng(5)
+    labels = generator.integers(0, 10, 3000)
+    images = np.arange(3000)  # an image is its own index, so that the classifier can be made up
+    right = np.zeros(3000, bool)
+    seen = []
+
+    def classify(chosen, chosen_labels):
+        seen.append(len(chosen))
+        assert (labels[chosen] == chosen_labels).all()
+        return right[chosen], generator.random(len(chosen)).astype("float32")
+
+    test_set = TestSet(images, labels, classify)
+    # Shares about the target, on it (2700 of 3000), one off it, and the extremes.
+    for count in [0, 2699, 2700, 2701, 3000, 1500, 2650, 2750, 2699, 2700]:
+        right[:] = False
+        right[generator.permutation(3000)[:count]] = True
+        seen.clear()
+        assert test_set.reaches(0.9) == (count >= 2700)
+        assert sum(seen) <= 3000
+        assert test_set.accuracy() == count / 3000
+
+
+def test_images_that_were_wrong_come_first_and_settle_it_soon():
+    right = np.ones(10_000, bool)
+    right[4000:5500] = False
+    seen = []
+
+    def classify(chosen, _):
+        seen.append(len(chosen))
+        return right[chosen], right[chosen].astype("float32")
+
+    test_set = TestSet(np.arange(10_000), np.zeros(10_000), classify)
+    assert not test_set.reaches(0.9)
+    seen.clear()
+    assert not test_set.reaches(0.9)
+    assert seen == [1001]  # the least number that can exceed the 1000 allowed
+
+
+def test_batches_hold_every_image_once_an_epoch_in_an_order_of_the_seed():
+    labels = np.arange(10, dtype=np.uint8)
+    feed = batches(labels[:, None], labels, 3, seed=0)
+    epochs = [np.concatenate([next(feed)[1] for _ in range(3)]) for _ in range(2)]
+    assert all(len(set(epoch)) == 9 for epoch in epochs)  # ten by threes: one is left out
+    assert epochs[0].tolist() != epochs[1].tolist()
+    again = batches(labels[:, None], labels, 3, seed=0)
+    images, _ = next(again)
+    assert images[:, 0].tolist() == epochs[0][:3].tolist()

@@ -1,0 +1,133 @@
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sweeps.harness import tables
+
+
+def summary(records):
+    return tables.from_records(records, ("depth", "batch_norm")).summary
+
+
+def test_the_median_counts_a_miss_as_infinite(record):
+    # Sorted: 10, 20, inf: the median is 20, not 15 (the miss dropped) nor 110 (scored as budget + 1).
+    row = summary([record(20, seed=0), record(None, seed=1), record(10, seed=2)]).iloc[0]
+    assert (row.median_steps, row.min_steps, row.max_steps) == (20, 10, np.inf)
+    assert (row.reached, row.total) == (2, 3)
+    assert row.median_seconds == 2.0
+
+
+@pytest.mark.parametrize(
+    ("steps", "median"),
+    [
+        ([7], 7.0),
+        ([7, 9], 8.0),
+        ([7, None], np.inf),
+        ([None, None, 1], np.inf),
+        ([None], np.inf),
+        ([3, 1, None, 2], 2.5),
+    ],
+)
+def test_medians_by_hand(steps, median, record):
+    records = [record(s, seed=i) for i, s in enumerate(steps)]
+    assert summary(records).median_steps.tolist() == [median]
+
+
+def test_a_miss_has_blank_steps_in_the_file(record):
+    text = tables.from_records([record(None)], ("depth",)).trials.to_csv(index=False)
+    row = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False).iloc[0]
+    assert row.reached == "False"
+    assert row.steps_to_target == ""
+    assert row.seconds_to_target == ""
+
+
+def test_a_diverged_trial_is_a_miss_and_a_crash_is_no_result(record):
+    records = [
+        record(12, seed=0),
+        record(None, seed=1, status="diverged", accuracy=None),
+        record(None, seed=2, status="failed"),
+    ]
+    made = tables.from_records(records, ("depth", "batch_norm"))
+    assert sorted(made.trials.status) == ["diverged", "done", "failed"]
+    row = made.summary.iloc[0]
+    assert (row.reached, row.total, row.median_steps) == (1, 2, np.inf)
+
+
+def test_one_row_a_point_of_the_grid(record):
+    records = [
+        record(d, depth=d, batch_norm=b, seed=s)
+        for d in (1, 2)
+        for b in (False, True)
+        for s in (0, 1)
+    ]
+    frame = summary(records)
+    assert frame[["depth", "batch_norm", "total"]].values.tolist() == [
+        [1, False, 2],
+        [1, True, 2],
+        [2, False, 2],
+        [2, True, 2],
+    ]
+
+
+def test_trials_that_differ_in_another_field_are_not_pooled(record):
+    records = [record(10), record(30, learning_rate=0.1)]
+    frame = summary(records)
+    assert frame[["learning_rate", "median_steps"]].values.tolist() == [[0.01, 10.0], [0.1, 30.0]]
+
+
+def test_options_of_batch_norm_are_no_column_where_the_arm_decides_them(record):
+    assert "bn_momentum" not in summary([record(10), record(5, batch_norm=True)]).columns
+
+
+def test_columns_and_their_order_are_the_contract(record):
+    assert (
+        tables.TRIAL_COLUMNS
+        == ["trial_id", "study", "dataset", "status", "seed", "depth", "hidden_units", "activation", "batch_norm", "bn_layer", "bn_momentum", "bn_epsilon", "bn_logits", "optimizer", "learning_rate", "batch_size", "max_steps", "target_accuracy", "eval_every", "curve_every", "stop_at_target", "jit_compile", "reached", "steps_to_target", "seconds_to_target", "final_step", "final_accuracy", "best_accuracy", "final_loss", "seconds_per_step", "seconds_total", "threads", "tensorflow", "keras", "kerasbn", "code", "cpu", "commit", "finished_at"]
+    )
+    made = tables.from_records([record(3)], ("depth", "batch_norm"))
+    assert list(made.trials.columns) == tables.TRIAL_COLUMNS
+    assert list(made.curves.columns) == ["trial_id", "step", "train_loss", "test_accuracy"]
+    assert made.trials.hidden_units.tolist() == ["30"]
+
+
+def test_numbers_keep_their_full_precision_in_the_file(tmp_path, record):
+    paths = tables.write(tables.from_records([record(3)], ("depth",)), tmp_path)
+    assert [p.name for p in paths] == ["trials.csv", "curves.csv", "summary.csv"]
+    assert "0.1234567890123456" in paths[0].read_text()
+    assert paths[1].read_text().splitlines()[1:] == [
+        f"{record(3)['trial_id']},1,2.5,",
+        f"{record(3)['trial_id']},2,,0.25",
+    ]
+
+
+def test_tables_of_no_trials_have_their_headers():
+    made = tables.from_records([], ("depth", "batch_norm"))
+    assert list(made.trials.columns) == tables.TRIAL_COLUMNS
+    assert list(made.summary.columns[:3]) == ["depth", "batch_norm", "reached"]
+
+
+def test_for_a_person_misses_are_printed_as_more_than_the_budget(record):
+    frame = tables.side_by_side(
+        tables.from_records([record(None), record(4, batch_norm=True)], ("depth",)).trials, "depth"
+    )
+    assert frame.iloc[0].tolist() == [1, ">300 (0/1)", "-", "4 (1/1)", "0.40"]
+    assert frame.columns[1] == "plain: median steps to 90%"
+
+
+def test_for_a_person_the_table_says_when_steps_are_not_exact(record):
+    frame = tables.side_by_side(
+        tables.from_records([record(10, eval_every=5)], ("depth",)).trials, "depth"
+    )
+    assert frame.columns[1] == "plain: median steps to 90%, looked at every 5 steps"
+
+
+def test_series_are_labelled_by_what_tells_them_apart(record):
+    records = [record(9), record(5, batch_norm=True), record(6, batch_norm=True, bn_layer="keras")]
+    trials = tables.from_records(records, ("depth",)).trials
+    assert [label for label, _ in tables.by_series(trials, "depth")] == [
+        "plain",
+        "batch norm (bn_layer=keras)",
+        "batch norm (bn_layer=kerasbn)",
+    ]
