@@ -24,7 +24,9 @@ import tensorflow as tf
 
 from sweeps.harness.models import EstimatorSpec
 
-_BLOCK = 1000  # images classified in one call: enough to keep a core busy, and their activations small
+_BLOCK = (
+    1000  # images classified in one call: enough to keep a core busy, and their activations small
+)
 
 
 class TrainSpec(NamedTuple):
@@ -195,7 +197,9 @@ class TestSet:
         return True
 
     def _count_right(self, chosen) -> int:
-        right, self._probability[chosen] = self._classify(self._images[chosen], self._labels[chosen])
+        right, self._probability[chosen] = self._classify(
+            self._images[chosen], self._labels[chosen]
+        )
         return int(right.sum())
 
 

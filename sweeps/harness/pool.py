@@ -19,6 +19,8 @@ from sweeps.harness.data import Dataset
 from sweeps.harness.errors import UserError
 from sweeps.harness.trial import Trial
 
+# Ctrl-C reaches workers, too: it is the driver's to end them.
+_IGNORE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 _ANSWER_SECONDS = 10  # how long a scheduler has to answer
 _WORKER_SECONDS = 60  # and how long workers have to join it
 
@@ -152,6 +154,7 @@ def _client(workers, scheduler):
             memory_limit=0,  # none: a paused or restarted worker would only lose time
             dashboard_address=None,
             silence_logs=logging.CRITICAL,
+            **({"preload": [_IGNORE_INTERRUPTS]} if workers > 0 else {}),
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -1,3 +1,10 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
 import pytest
 
 from sweeps.harness.trial import Trial
@@ -44,3 +51,69 @@ def _record(steps, *, seed=0, depth=1, batch_norm=False, status="done", accuracy
         "finished_at": "2026-01-01T00:00:00+00:00",
         **({} if status == "failed" else result),
     }
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory):
+    """A folder with custom.npz: 400 + 100 images of ten classes, quickly learned, but not in one step."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(500, dtype=np.uint8) % 10
+    images = generator.integers(0, 120, (500, 28, 28), dtype=np.uint8)
+    images[np.arange(500), 2 * labels + 3] += 100
+    folder = tmp_path_factory.mktemp("data")
+    np.savez(
+        folder / "custom.npz",
+        x_train=images[:400],
+        y_train=labels[:400],
+        x_test=images[400:],
+        y_test=labels[400:],
+    )
+    return folder
+
+
+class Driver:
+    """Runs `python -m sweeps.depth` on small data, as a user does, in a process of its own."""
+
+    def __init__(self, data: Path, results: Path):
+        self.folder = results / "custom" / "depth"
+        self._command = [
+            *[sys.executable, "-m", "sweeps.depth", "--dataset=custom", f"--data_dir={data}"],
+            *[f"--results_dir={results}", "--hidden_units=20,10", "--batch_size=50"],
+            *["--seeds=2", "--max_steps=30", "--target_accuracy=0.8", "--workers=0"],
+        ]
+
+    def start(self, *flags: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [*self._command, *flags],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # so that a test can interrupt it and its workers together
+        )
+
+    def run(self, *flags: str) -> subprocess.CompletedProcess:
+        process = self.start(*flags)
+        out, err = process.communicate(timeout=200)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def trials(self) -> pd.DataFrame:
+        return pd.read_csv(self.folder / "trials.csv", dtype={"commit": str, "code": str})
+
+    def finished(self) -> int:
+        return len(list((self.folder / "trials").glob("*.json")))
+
+    def wait_until_finished(self, count: int, seconds: float = 100) -> None:
+        end = time.monotonic() + seconds
+        while self.finished() < count:
+            assert time.monotonic() < end, f"{self.finished()} of {count} trials after {seconds} s"
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def driver(small_data, tmp_path):
+    return Driver(small_data, tmp_path / "results")
+
+
+@pytest.fixture(scope="module")
+def module_driver(small_data, tmp_path_factory):
+    return Driver(small_data, tmp_path_factory.mktemp("results"))

@@ -82,10 +82,47 @@ def test_options_of_batch_norm_are_no_column_where_the_arm_decides_them(record):
 
 
 def test_columns_and_their_order_are_the_contract(record):
-    assert (
-        tables.TRIAL_COLUMNS
-        == ["trial_id", "study", "dataset", "status", "seed", "depth", "hidden_units", "activation", "batch_norm", "bn_layer", "bn_momentum", "bn_epsilon", "bn_logits", "optimizer", "learning_rate", "batch_size", "max_steps", "target_accuracy", "eval_every", "curve_every", "stop_at_target", "jit_compile", "reached", "steps_to_target", "seconds_to_target", "final_step", "final_accuracy", "best_accuracy", "final_loss", "seconds_per_step", "seconds_total", "threads", "tensorflow", "keras", "kerasbn", "code", "cpu", "commit", "finished_at"]
-    )
+    assert tables.TRIAL_COLUMNS == [
+        "trial_id",
+        "study",
+        "dataset",
+        "status",
+        "seed",
+        "depth",
+        "hidden_units",
+        "activation",
+        "batch_norm",
+        "bn_layer",
+        "bn_momentum",
+        "bn_epsilon",
+        "bn_logits",
+        "optimizer",
+        "learning_rate",
+        "batch_size",
+        "max_steps",
+        "target_accuracy",
+        "eval_every",
+        "curve_every",
+        "stop_at_target",
+        "jit_compile",
+        "reached",
+        "steps_to_target",
+        "seconds_to_target",
+        "final_step",
+        "final_accuracy",
+        "best_accuracy",
+        "final_loss",
+        "seconds_per_step",
+        "seconds_total",
+        "threads",
+        "tensorflow",
+        "keras",
+        "kerasbn",
+        "code",
+        "cpu",
+        "commit",
+        "finished_at",
+    ]
     made = tables.from_records([record(3)], ("depth", "batch_norm"))
     assert list(made.trials.columns) == tables.TRIAL_COLUMNS
     assert list(made.curves.columns) == ["trial_id", "step", "train_loss", "test_accuracy"]
