@@ -1,4 +1,4 @@
-"""How does batch norm change what depth does to training? Networks of 1 to 7 layers, with and without.
+"""What does batch norm change about depth? Networks of 1 to 7 layers, with and without it.
 
 After C. Rawles, "How to use Batch Normalization with TensorFlow and tf.keras to train deep neural
 networks faster" (2018). The claims: without batch norm, each added layer takes more steps to 90%
@@ -27,15 +27,15 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_integer(
         "curve_every",
         5,
-        "Steps from one full evaluation of the deepest networks to the next, for their accuracy curves; "
-        "0: the last step alone. Steps to target do not depend on it.",
+        "Steps from one full evaluation of the deepest networks to the next, for their accuracy "
+        "curves; 0: the last step alone. Steps to target do not depend on it.",
         lower_bound=0,
         flag_values=values,
     )
 
 
 def trials(values: absl_flags.FlagValues, dataset: str) -> list[Trial]:
-    """The first d of the hidden layers, d = 1 to all; each arm, each seed. The deepest come first."""
+    """The first d hidden layers, d = 1 to all; each arm, each seed. The deepest come first."""
     common = flags.trial_fields(values, dataset)
     deepest = len(values.hidden_units)
     return [
@@ -55,7 +55,7 @@ def trials(values: absl_flags.FlagValues, dataset: str) -> list[Trial]:
 
 
 def draw(tables: Tables, folder: Path) -> list[Path]:
-    """Steps to the target against depth; the deepest networks' accuracy against steps, and seconds."""
+    """Steps to the target by depth; the deepest networks' accuracy by step and by second."""
     from sweeps.harness import charts
 
     every = tables.trials

@@ -1,4 +1,4 @@
-"""Keras's backend is chosen before anything imports Keras: TensorFlow, unless KERAS_BACKEND says otherwise."""
+"""Chooses Keras's backend before Keras is imported: TensorFlow, unless KERAS_BACKEND is set."""
 
 import os
 

@@ -27,7 +27,7 @@ _LOOKS = [
 
 
 def steps_to_target(trials: pd.DataFrame, ax: Axes, x: str) -> Axes:
-    """Steps to target against a column: each seed a dot, medians joined, misses on the budget's line.
+    """Steps to target by a column: each seed a dot, medians joined, misses on the budget's line.
 
     Args:
         trials: The trials table, of one target accuracy.

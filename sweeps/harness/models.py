@@ -1,4 +1,4 @@
-"""The network and the optimizer of a trial. Images go in as they are stored: 28 x 28, uint8, 0 to 255."""
+"""The network and the optimizer of a trial. Images go in as they are stored: 28 x 28, uint8."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def run(
 
 
 class _Queue:
-    """Gives each worker trials of one network as long as there are any, so that it compiles them once."""
+    """Gives a worker trials of one network while there are any, so that it compiles them once."""
 
     def __init__(self, trials: Sequence[Trial]):
         groups: dict[Trial, deque[Trial]] = {}
@@ -177,8 +177,8 @@ def _connect(scheduler):
     except TimeoutError as error:
         client.close()
         raise UserError(
-            f"--scheduler={scheduler}: it has no workers, and none joined within {_WORKER_SECONDS} s. "
-            f"Start some: dask worker {scheduler} --nthreads 1"
+            f"--scheduler={scheduler}: it has no workers, and none joined within {_WORKER_SECONDS} "
+            f"s. Start some: dask worker {scheduler} --nthreads 1"
         ) from error
     _check_same_code(client, scheduler)
     return client

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 def quiet_start() -> Iterator[None]:
     """For the import of TensorFlow: drops what its C++ side prints to standard error meanwhile.
 
-    It prints some lines whatever the log level, and they would tear a progress bar apart. An error in
+    It prints some whatever the log level, which would tear a progress bar apart. An error in
     the import still comes as an exception.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -1,4 +1,4 @@
-"""What a worker does with a trial: train it on the worker's copy of the data and say how it went."""
+"""What a worker does with a trial: trains it on its copy of the data and says how it went."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Runner:
 def batches(
     images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches without end: each epoch in an order of its own, its incomplete last batch left out."""
+    """Batches without end: each epoch in an order of its own, its last batch left out if short."""
     generator = np.random.default_rng(seed)
     while True:
         order = generator.permutation(len(labels))

@@ -144,6 +144,6 @@ def _finite(value):
 
 def _unwritable(path, error):
     return UserError(
-        f"cannot write {path}: {error.strerror or error}. Finished trials are kept. Make room or get "
-        "permission there, or choose another --results_dir, and start again."
+        f"cannot write {path}: {error.strerror or error}. Finished trials are kept. Make room or "
+        "get permission there, or choose another --results_dir, and start again."
     )

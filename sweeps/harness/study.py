@@ -108,7 +108,7 @@ def _check_fits(trials, dataset):
 
 
 def _missing(trials, results, code, dataset, values):
-    """The trials to run: those without a result (or without a kept net), or all with --overwrite."""
+    """The trials to run: those without a result (or a kept net), or all with --overwrite."""
     from sweeps.harness import store
 
     if values.overwrite:
@@ -117,9 +117,9 @@ def _missing(trials, results, code, dataset, values):
     conflict = store.conflicts(records, code, dataset.fingerprint)
     if conflict and not values.mix_versions:
         raise UserError(
-            f"finished trials in {results.folder} were made otherwise ({conflict}), so that numbers "
-            "may not compare. Run them again (--overwrite), go on all the same (--mix_versions), or "
-            "choose another --results_dir."
+            f"finished trials in {results.folder} were made otherwise ({conflict}), so that "
+            "numbers may not compare. Run them again (--overwrite), go on all the same "
+            "(--mix_versions), or choose another --results_dir."
         )
     finished = {r["trial_id"] for r in records if r["status"] != "failed"}
     if values.save_models:
@@ -172,7 +172,7 @@ def _run_trials(study, pending, total, dataset, results, values):
 
 
 def _report(study, results, values):
-    """Makes tables and charts of all trials there are, and says what they say and where they lie."""
+    """Makes tables and charts of all trials there are, and says where they lie."""
     from sweeps.harness import progress, tables
 
     records = results.read()

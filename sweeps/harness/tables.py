@@ -72,7 +72,7 @@ def trials_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def curves_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One row a training step; `test_accuracy` is blank where the test set was not evaluated in full."""
+    """One row a step; `test_accuracy` is blank where the test set was not evaluated in full."""
     rows = [
         (record["trial_id"], *point)
         for record in sorted(records, key=lambda r: r["trial_id"])
@@ -95,7 +95,7 @@ def summary_table(trials: pd.DataFrame, varied: Sequence[str]) -> pd.DataFrame:
 
 
 def varying_columns(trials: pd.DataFrame, varied: Sequence[str]) -> list[str]:
-    """`varied`, then each field of the configuration that still differs where all of those agree."""
+    """`varied`, then each field of `Trial` that still differs where all of those agree."""
     by = list(varied)
     for name in _TRIAL_FIELDS:
         if name in by or name == "seed":
@@ -106,7 +106,7 @@ def varying_columns(trials: pd.DataFrame, varied: Sequence[str]) -> list[str]:
 
 
 def by_series(trials: pd.DataFrame, *x: str) -> list[tuple[str, pd.DataFrame]]:
-    """The trials that belong on one line of a chart, with its label; plain first, failed ones left out.
+    """The trials that belong on one line of a chart, with its label; failed ones left out.
 
     Args:
         trials: The trials table.
@@ -121,7 +121,7 @@ def by_series(trials: pd.DataFrame, *x: str) -> list[tuple[str, pd.DataFrame]]:
 
 
 def side_by_side(trials: pd.DataFrame, x: str) -> pd.DataFrame:
-    """The summary for a person: a row for each value of `x`, the series beside each other, as texts."""
+    """The summary for a person: a row for each value of `x`, the series side by side, as texts."""
     target = f"{100 * trials.target_accuracy.iloc[0]:g}%"
     every = trials.eval_every.max()
     looked_at = "" if every == 1 else f", looked at every {every} steps"

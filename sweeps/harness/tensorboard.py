@@ -1,4 +1,4 @@
-"""Scalars and hyperparameters of every trial, for `tensorboard --logdir`, from the stored records."""
+"""Scalars and hyperparameters of every trial, for `tensorboard --logdir`."""
 
 from __future__ import annotations
 
@@ -25,18 +25,13 @@ def write(records: Sequence[dict[str, Any]], folder: Path) -> Path:
         from tensorboard.plugins.hparams import api as hparams
 
     shutil.rmtree(folder, ignore_errors=True)  # event files are appended to, never replaced
-    with tf.summary.create_file_writer(str(folder)).as_default():
-        hparams.hparams_config(
-            hparams=[hparams.HParam(name) for name in _hyperparameters(records)],
-            metrics=[hparams.Metric(name) for name in _METRICS],
-        )
     for record in records:
         if record["status"] == "failed":
             continue
         trial = Trial.from_json(record["trial"])
         run = folder / f"depth{trial.depth}-{trial.id}-seed{trial.seed}"
         with tf.summary.create_file_writer(str(run)).as_default():
-            hparams.hparams(_hyperparameters([record]), trial_id=trial.id)
+            hparams.hparams(_hyperparameters(trial), trial_id=trial.id)
             for step, loss, accuracy in record["curve"]:
                 for name, value in (("train_loss", loss), ("test_accuracy", accuracy)):
                     if value is not None:
@@ -47,10 +42,7 @@ def write(records: Sequence[dict[str, Any]], folder: Path) -> Path:
     return folder
 
 
-def _hyperparameters(records):
-    """The trials' fields, as TensorBoard takes them: texts, numbers and booleans; blank as ""."""
-    fields: dict[str, Any] = {}
-    for record in records:
-        fields |= record["trial"]
-    texts = {"hidden_units": "-".join(map(str, fields.get("hidden_units", [])))}
-    return {name: "" if v is None else v for name, v in (fields | texts).items()}
+def _hyperparameters(trial):
+    """The trial's fields as TensorBoard takes them: texts, numbers and booleans."""
+    fields = trial.to_json() | {"hidden_units": "-".join(map(str, trial.hidden_units))}
+    return {name: "" if value is None else value for name, value in fields.items()}

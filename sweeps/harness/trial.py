@@ -1,4 +1,4 @@
-"""One configuration of one training run: everything that can change a number, and nothing that cannot."""
+"""One training run's configuration: everything that can change a number, nothing that cannot."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def _record(steps, *, seed=0, depth=1, batch_norm=False, status="done", accuracy
 
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory):
-    """A folder with custom.npz: 400 + 100 images of ten classes, quickly learned, but not in one step."""
+    """A folder with custom.npz: 400 + 100 images, quickly learned, but not in one step."""
     generator = np.random.default_rng(0)
     labels = np.arange(500, dtype=np.uint8) % 10
     images = generator.integers(0, 120, (500, 28, 28), dtype=np.uint8)

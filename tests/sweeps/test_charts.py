@@ -84,7 +84,8 @@ def test_curves_are_drawn_where_accuracy_was_measured_and_paced_by_seconds(ax, r
 def test_the_subtitle_names_data_set_and_settings(record):
     text = charts.settings(trials(record(10), record(5, batch_norm=True, seed=1)).trials)
     assert text == (
-        "mnist_5k · relu · adam at 0.01 · batch 500 · batch norm: momentum 0.9, epsilon 0.001 · 2 seeds"
+        "mnist_5k · relu · adam at 0.01 · batch 500 · "
+        "batch norm: momentum 0.9, epsilon 0.001 · 2 seeds"
     )
     several = trials(record(10), record(5, learning_rate=0.5)).trials
     assert "adam at several" in charts.settings(several)

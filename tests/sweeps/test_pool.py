@@ -165,7 +165,8 @@ def test_models_and_tensorboard_are_written_on_request(driver, tensorboard_over_
         ((_, _, accuracy),) = served(f"scalars/scalars?tag=final_accuracy&run={run}")
         assert accuracy == pytest.approx(row.final_accuracy, rel=1e-6)
     experiment = served("hparams/experiment?request=%7B%7D")
-    assert "learning_rate" in {each["name"] for each in experiment["hparamInfos"]}
+    differs = {each["name"]: each["differs"] for each in experiment["hparamInfos"]}
+    assert (differs["batch_norm"], differs["learning_rate"]) == (True, False)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ def summary(records):
 
 
 def test_the_median_counts_a_miss_as_infinite(record):
-    # Sorted: 10, 20, inf: the median is 20, not 15 (the miss dropped) nor 110 (scored as budget + 1).
+    # Sorted: 10, 20, inf. The median is 20, not 15 (the miss dropped), nor is a miss budget + 1.
     row = summary([record(20, seed=0), record(None, seed=1), record(10, seed=2)]).iloc[0]
     assert (row.median_steps, row.min_steps, row.max_steps) == (20, 10, np.inf)
     assert (row.reached, row.total) == (2, 3)
