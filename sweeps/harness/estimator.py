@@ -24,9 +24,10 @@ import tensorflow as tf
 
 from sweeps.harness.models import EstimatorSpec
 
-_BLOCK = (
-    1000  # images classified in one call: enough to keep a core busy, and their activations small
-)
+_FEWEST, _MOST = 250, 2000  # images to classify in one call
+
+# (images, labels) -> whether each is classified rightly, and the probability of its class.
+Classify = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class TrainSpec(NamedTuple):
@@ -45,14 +46,14 @@ class EvalSpec(NamedTuple):
     """When to look at the test set, and for what.
 
     Attributes:
-        input_fn: Returns the whole test set, (images, labels).
+        input_fn: Returns the `TestSet`.
         every_steps: Steps between two looks at the target.
         target_accuracy: Share of the test set that must be right.
         stop_at_target: Whether training ends when it is.
         curve_every: Steps between two full evaluations; 0: after the last step alone.
     """
 
-    input_fn: Callable[[], tuple[np.ndarray, np.ndarray]]
+    input_fn: Callable[[], TestSet]
     every_steps: int
     target_accuracy: float
     stop_at_target: bool
@@ -161,45 +162,39 @@ class Estimator:
 class TestSet:
     """The test set, in the order that soonest settles whether a target is reached.
 
+    It remembers which images were hard, from one evaluation and one run to the next. The answers do
+    not depend on that, only the time that they take.
+
     Args:
         images: All test images.
         labels: Their classes.
-        classify: As `Estimator.classify`.
     """
 
     __test__ = False  # no test case, whatever pytest thinks of its name
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, classify: Callable):
-        self._images, self._labels, self._classify = images, labels, classify
+    def __init__(self, images: np.ndarray, labels: np.ndarray):
+        self._images, self._labels = images, labels
         # The probability of its class that each image was given when it was last classified.
         self._probability = np.zeros(len(labels), np.float32)
 
-    def accuracy(self) -> float:
-        """The share that is right, over all of them."""
-        blocks = np.array_split(np.arange(len(self._labels)), -(-len(self._labels) // _BLOCK))
-        return sum(map(self._count_right, blocks)) / len(self._labels)
-
-    def reaches(self, target: float) -> bool:
-        """Whether `accuracy() >= target`, by classifying as few as will tell."""
-        needed = required_right(target, len(self._labels))
-        allowed = len(self._labels) - needed
+    def accuracy(self, classify: Classify, at_least: float = 0.0) -> float | None:
+        """The share of all images that is right; `None` once it is certain to miss `at_least`."""
+        allowed = len(self._labels) - required_right(at_least, len(self._labels))
         order = np.argsort(self._probability, kind="stable")
-        start, right = 0, 0
-        while right < needed:
-            wrong = start - right
-            if wrong > allowed:
-                return False
-            # As many as could settle it at the soonest, but not so few that calls cost more than
-            # they.
-            stop = start + max(allowed + 1 - wrong, _BLOCK // 4)
-            right += self._count_right(order[start:stop])
-            start = min(stop, len(order))
-        return True
+        start = right = 0
+        while start < len(order):
+            # As many as could settle it at the soonest, but enough to be worth a call, and not more
+            # than keep their activations in the cache.
+            size = min(max(allowed + 1 - (start - right), _FEWEST), _MOST)
+            chosen = order[start : start + size]
+            right += self._count_right(classify, chosen)
+            start += len(chosen)
+            if start - right > allowed:
+                return None
+        return right / len(order)
 
-    def _count_right(self, chosen) -> int:
-        right, self._probability[chosen] = self._classify(
-            self._images[chosen], self._labels[chosen]
-        )
+    def _count_right(self, classify, chosen) -> int:
+        right, self._probability[chosen] = classify(self._images[chosen], self._labels[chosen])
         return int(right.sum())
 
 
@@ -217,7 +212,7 @@ def train_and_evaluate(estimator: Estimator, train_spec: TrainSpec, eval_spec: E
     """Trains to the target (if it ends there), the budget's end, or a loss that is not finite."""
     start = time.perf_counter()
     history = History()
-    test_set = TestSet(*eval_spec.input_fn(), estimator.classify)
+    test_set, classify = eval_spec.input_fn(), estimator.classify
     batches = train_spec.input_fn()
     seconds = []
     for step in range(1, train_spec.max_steps + 1):
@@ -227,19 +222,23 @@ def train_and_evaluate(estimator: Estimator, train_spec: TrainSpec, eval_spec: E
         seconds.append(time.perf_counter() - before)
         history.final_step, history.final_loss = step, loss
         if not math.isfinite(loss):
-            history.status = "diverged"
+            history.status, history.final_accuracy = "diverged", None
             history.curve.append((step, loss, None))
             break
-        if not history.reached and step % eval_spec.every_steps == 0:
-            history.reached = test_set.reaches(eval_spec.target_accuracy)
-            if history.reached:
-                history.steps_to_target, history.seconds_to_target = step, sum(seconds)
-        last = step == train_spec.max_steps or (history.reached and eval_spec.stop_at_target)
+        looking = not history.reached and step % eval_spec.every_steps == 0
         on_curve = eval_spec.curve_every > 0 and step % eval_spec.curve_every == 0
-        history.curve.append((step, loss, test_set.accuracy() if last or on_curve else None))
-        if last:
-            history.final_accuracy = history.curve[-1][2]
-            break
+        accuracy = None
+        if on_curve or step == train_spec.max_steps:
+            accuracy = test_set.accuracy(classify)
+        elif looking:
+            accuracy = test_set.accuracy(classify, at_least=eval_spec.target_accuracy)
+        history.curve.append((step, loss, accuracy))
+        history.final_accuracy = accuracy
+        if looking and accuracy is not None and accuracy >= eval_spec.target_accuracy:
+            history.reached = True
+            history.steps_to_target, history.seconds_to_target = step, sum(seconds)
+            if eval_spec.stop_at_target:
+                break
     history.best_accuracy = max((a for _, _, a in history.curve if a is not None), default=None)
     history.seconds_per_step = float(np.median(seconds))
     history.seconds_total = time.perf_counter() - start

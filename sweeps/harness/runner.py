@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from sweeps.harness import provenance
 from sweeps.harness.data import Dataset
-from sweeps.harness.estimator import Estimator, EvalSpec, TrainSpec, train_and_evaluate
+from sweeps.harness.estimator import Estimator, EvalSpec, TestSet, TrainSpec, train_and_evaluate
 from sweeps.harness.models import model_fn
 from sweeps.harness.trial import Trial
 
@@ -34,6 +34,7 @@ class Runner:
     def __init__(self, dataset: Dataset, threads: int, save_models: bool):
         _set_threads(threads)
         self._dataset = dataset
+        self._test_set = TestSet(dataset.x_test, dataset.y_test)
         self._save_models = save_models
         self._environment = {"threads": threads, **provenance.environment()}
         self._estimator: Estimator | None = None
@@ -67,7 +68,7 @@ class Runner:
                 trial.max_steps,
             ),
             EvalSpec(
-                lambda: (data.x_test, data.y_test),
+                lambda: self._test_set,
                 trial.eval_every,
                 trial.target_accuracy,
                 trial.stop_at_target,

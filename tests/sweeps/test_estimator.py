@@ -49,7 +49,7 @@ def history(estimator, seed=3, max_steps=40, every=1, target=0.9, stop=True, cur
     return train_and_evaluate(
         estimator,
         TrainSpec(lambda: batches(IMAGES, LABELS, 50, seed), max_steps),
-        EvalSpec(lambda: (TEST_IMAGES, TEST_LABELS), every, target, stop, curve),
+        EvalSpec(lambda: TestSet(TEST_IMAGES, TEST_LABELS), every, target, stop, curve),
     )
 
 
@@ -157,15 +157,16 @@ def test_an_early_answer_is_the_answer_of_all_images():
         assert (labels[chosen] == chosen_labels).all()
         return right[chosen], generator.random(len(chosen)).astype("float32")
 
-    test_set = TestSet(images, labels, classify)
+    test_set = TestSet(images, labels)
     # Shares about the target, on it (2700 of 3000), one off it, and the extremes.
     for count in [0, 2699, 2700, 2701, 3000, 1500, 2650, 2750, 2699, 2700]:
         right[:] = False
         right[generator.permutation(3000)[:count]] = True
         seen.clear()
-        assert test_set.reaches(0.9) == (count >= 2700)
+        expected = count / 3000 if count >= 2700 else None
+        assert test_set.accuracy(classify, at_least=0.9) == expected
         assert sum(seen) <= 3000
-        assert test_set.accuracy() == count / 3000
+        assert test_set.accuracy(classify) == count / 3000
 
 
 def test_images_that_were_wrong_come_first_and_settle_it_soon():
@@ -177,10 +178,10 @@ def test_images_that_were_wrong_come_first_and_settle_it_soon():
         seen.append(len(chosen))
         return right[chosen], right[chosen].astype("float32")
 
-    test_set = TestSet(np.arange(10_000), np.zeros(10_000), classify)
-    assert not test_set.reaches(0.9)
+    test_set = TestSet(np.arange(10_000), np.zeros(10_000))
+    assert test_set.accuracy(classify, at_least=0.9) is None
     seen.clear()
-    assert not test_set.reaches(0.9)
+    assert test_set.accuracy(classify, at_least=0.9) is None
     assert seen == [1001]  # the least number that can exceed the 1000 allowed
 
 
