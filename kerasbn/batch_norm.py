@@ -1,4 +1,4 @@
-"""The layer: options, weights, state. Its arithmetic is in `kerasbn.kernels` and `kerasbn.moments`."""
+"""The layer: options, weights, state. The arithmetic is in `kerasbn.kernels` and `.moments`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _CLIPPING_KEYS = ("rmax", "rmin", "dmax")
 class BatchNorm(keras.layers.Layer):
     """Batch normalization, a drop-in for `keras.layers.BatchNormalization`.
 
-    In training, each feature is normalized with the mean and the (biased) variance of its m values in
-    the batch, then scaled and shifted:
+    In training, each feature is normalized with the mean and the (biased) variance of its m values
+    in the batch, then scaled and shifted:
 
         mean     = 1/m sum x                          one value a feature
         variance = 1/m sum (x - mean)^2
@@ -36,18 +36,18 @@ class BatchNorm(keras.layers.Layer):
     `training=True` and `layer.trainable`: training. Anything else: inference; `trainable = False`
     means inference mode, as in Keras.
 
-    Shapes: x and y (batch, ...), any rank from 1; gamma, beta, moving_mean, moving_variance: the sizes
-    of `axis`, which for one axis is (features,).
+    Shapes: x and y (batch, ...), any rank from 1; gamma, beta, moving_mean, moving_variance: the
+    sizes of `axis`, which for one axis is (features,).
 
-    Statistics are computed in float32 at least (float64 in a float64 layer), whatever the dtype policy,
-    and stay exact at large offsets; the output has the policy's compute dtype.
+    Statistics are computed and kept in float32 at least (float64 in a float64 layer), whatever the
+    dtype policy, and stay exact at large offsets; the output has the policy's compute dtype.
 
     Args:
         axis: The feature axis, or several: each index combination of theirs has its own statistics,
             gamma and beta. Default -1; 1 after a `channels_first` convolution.
-        momentum: Weight of the *old* average, from 0 to 1; default 0.99. PyTorch's `momentum` is one
-            minus this. `None`: the cumulative average, in which each batch since the start has the
-            same weight.
+        momentum: Weight of the *old* average, from 0 to 1; default 0.99. PyTorch's `momentum` is
+            one minus this. `None`: the cumulative average, in which each batch since the start has
+            the same weight.
         epsilon: Added to the variance; positive, default 1e-3.
         center: Whether there is a `beta`; default `True`.
         scale: Whether there is a `gamma`; default `True`.
@@ -59,21 +59,22 @@ class BatchNorm(keras.layers.Layer):
         gamma_regularizer: Default none.
         beta_constraint: Default none.
         gamma_constraint: Default none.
-        renorm: Batch Renormalization (Ioffe 2017): in training, x_hat r + d takes the place of x_hat,
-            with r and d, constants to the gradient, from moving averages of their own. Adds the weights
-            `moving_stddev`, `renorm_mean`, `renorm_stddev`. Default `False`.
+        renorm: Batch Renormalization (Ioffe 2017): in training, x_hat r + d takes the place of
+            x_hat, with r and d, constants to the gradient, from moving averages of their own. Adds
+            the weights `moving_stddev`, `renorm_mean`, `renorm_stddev`. Default `False`.
         renorm_clipping: `None` or a dictionary with any of `"rmax"`, `"rmin"` (bounds of r) and
             `"dmax"` (bound of |d|).
-        renorm_momentum: Weight of the old average in `renorm_mean` and `renorm_stddev`; default 0.99.
+        renorm_momentum: Weight of the old average in `renorm_mean` and `renorm_stddev`; default
+            0.99.
         synchronized: Statistics over all replicas of a `tf.distribute` strategy, masks included
             (TensorFlow only; on JAX a batch that is sharded by `keras.distribution` is one batch
             already). Default `False`.
         virtual_batch_size: Ghost batch norm (Hoffer et al. 2017): in training, each run of so many
-            examples is normalized with its own statistics; a smaller last group holds the remainder.
-            The moving averages get the groups' means and variances, weighted by group size. At least 2;
-            default `None`: the whole batch.
-        unbiased_variance: Whether `moving_variance` is fed m/(m-1) times the batch variance, as in the
-            paper's algorithm 2 and in PyTorch. Normalization uses the biased one either way.
+            examples is normalized with its own statistics; a smaller last group holds the
+            remainder. The moving averages get the groups' means and variances, weighted by group
+            size. At least 2; default `None`: the whole batch.
+        unbiased_variance: Whether `moving_variance` is fed m/(m-1) times the batch variance, as in
+            the paper's algorithm 2 and in PyTorch. Normalization uses the biased one either way.
             Default `False`, as in Keras.
         debias: Whether the moving averages are kept free of their initial values: after t updates
             the weights of the t batches sum to one. Default `False`.
@@ -87,11 +88,11 @@ class BatchNorm(keras.layers.Layer):
             same. A feature without any counting value leaves its moving averages as they are.
 
     Raises:
-        ValueError: If an argument is out of its range, or options exclude each other; from `build`, if
-            an axis is out of the input's range or its size is undefined; from a call, if the mask has
-            the wrong shape.
+        ValueError: If an argument is out of its range, or options exclude each other; from `build`,
+            if an axis is out of the input's range or its size is undefined; from a call, if the
+            mask has the wrong shape.
 
-    With `momentum=None` or `debias`, the weight `update_count` holds each feature's number of updates.
+    With `momentum=None` or `debias`, the weight `update_count` counts each feature's updates.
 
     Example:
 
@@ -99,10 +100,11 @@ class BatchNorm(keras.layers.Layer):
     >>> layer = kerasbn.BatchNorm(momentum=0.9)
     >>> x = np.array([[1.0, 10.0], [3.0, 30.0]], "float32")
     >>> y = layer(x, training=True)
-    >>> np.round(keras.ops.convert_to_numpy(y), 3).tolist()
-    [[-1.0, -1.0], [1.0, 1.0]]
-    >>> np.round(keras.ops.convert_to_numpy(layer.moving_mean), 3).tolist()
-    [0.2, 2.0]
+    >>> np.round(keras.ops.convert_to_numpy(y), 3)
+    array([[-1., -1.],
+           [ 1.,  1.]], dtype=float32)
+    >>> np.round(keras.ops.convert_to_numpy(layer.moving_mean), 3)
+    array([0.2, 2. ], dtype=float32)
 
     References:
         Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167;
@@ -135,7 +137,7 @@ class BatchNorm(keras.layers.Layer):
         debias: bool = False,
         **kwargs,
     ):
-        # Keras would cast float32 inputs down to a float16 policy before `call`, and 70,000 to infinity.
+        # Keras would cast float32 inputs to a float16 policy before `call`, and 70,000 to infinity.
         super().__init__(autocast=False, **kwargs)
         self.axis = _checked_axis(axis)
         self.momentum = None if momentum is None else _checked_fraction("momentum", momentum)
@@ -154,15 +156,16 @@ class BatchNorm(keras.layers.Layer):
         self.renorm_clipping = _checked_clipping(renorm_clipping)
         self.renorm_momentum = _checked_fraction("renorm_momentum", renorm_momentum)
         self.synchronized = synchronized
-        self.virtual_batch_size = virtual_batch_size
+        self.virtual_batch_size = _checked_group_size(virtual_batch_size)
         self.unbiased_variance = unbiased_variance
         self.debias = debias
         self._check_combination()
         if synchronized and keras.backend.backend() != "tensorflow":
             raise ValueError(
-                "synchronized=True gathers statistics over the replicas of a tf.distribute strategy and "
-                f"needs the TensorFlow backend. Received: the {keras.backend.backend()} backend. Leave "
-                "it out: under keras.distribution the sharded batch is one batch already."
+                "synchronized=True gathers statistics over the replicas of a tf.distribute "
+                "strategy and needs the TensorFlow backend. Received: the "
+                f"{keras.backend.backend()} backend. Leave it out: under keras.distribution the "
+                "sharded batch is one batch already."
             )
         self.supports_masking = True
         self.gamma = None
@@ -222,8 +225,9 @@ class BatchNorm(keras.layers.Layer):
     def call(self, inputs, training=None, mask=None):
         """Normalizes; see the class."""
         if mask is not None:
+            mask = ops.convert_to_tensor(mask)
             _check_mask(mask, inputs)
-        x = ops.cast(inputs, keras.backend.result_type(self.compute_dtype, "float32"))
+        x = ops.cast(inputs, _at_least_float32(self.compute_dtype))
         if training and self.trainable:
             y = self._normalize_and_update(x, mask)
         else:
@@ -243,7 +247,7 @@ class BatchNorm(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Every option; equals that of `keras.layers.BatchNormalization` plus the options it lacks."""
+        """Every option: what `keras.layers.BatchNormalization` has, and the options it lacks."""
         return {
             **super().get_config(),
             "axis": self.axis,
@@ -333,15 +337,15 @@ class BatchNorm(keras.layers.Layer):
         mean, variance, count = population
         updates = None
         if self._counts_updates:
-            self._move(self.update_count, self.update_count + 1.0, 1.0, count)
-            updates = self._like(mean, self.update_count)
+            updates = self._like(mean, self.update_count) + 1.0
+            self._move(self.update_count, updates, 1.0, count)
         rate = moments.update_rate(self.momentum, self.debias, updates)
         self._move(self.moving_mean, mean, rate, count)
         if self.renorm:
             # As in Keras: the standard deviation is averaged, and the variance follows from it.
             self._move(self.moving_stddev, ops.sqrt(variance + self.epsilon), rate, count)
             stddev = self._like(mean, self.moving_stddev)
-            variance, rate = ops.maximum(ops.square(stddev) - self.epsilon, 0.0), 1.0
+            variance, rate = moments.at_least(ops.square(stddev) - self.epsilon, 0.0), 1.0
         self._move(self.moving_variance, variance, rate, count)
 
     def _move(self, weight, value, rate, count):
@@ -358,33 +362,36 @@ class BatchNorm(keras.layers.Layer):
             return None
         return ops.reshape(ops.cast(weight, x.dtype), self._statistics_shape)
 
-    def _add_state(self, name, shape, initializer, **kwargs):
+    def _add_state(self, name, shape, initializer, dtype=None):
+        # float16 has no variance above 65,504, and in bfloat16's 8 bits an average that moves by a
+        # hundredth of the distance rounds its steps away.
+        dtype = dtype or _at_least_float32(self.variable_dtype)
         return self.add_weight(
             shape=shape,
             name=name,
             initializer=initializer,
+            dtype=dtype,
             trainable=False,
             autocast=False,
             aggregation="mean",  # over the replicas of a strategy: each holds the same afterwards
-            **kwargs,
         )
 
     def _check_combination(self):
         size = self.virtual_batch_size
         if size is None:
             return
-        if not isinstance(size, numbers.Integral) or isinstance(size, bool) or size < 2:
-            raise ValueError(
-                f"virtual_batch_size is the number of examples in a group, at least 2, or None for the "
-                f"whole batch. Received: virtual_batch_size={size!r}."
-            )
         for name in ("renorm", "synchronized"):
             if getattr(self, name):
                 raise ValueError(
-                    f"virtual_batch_size makes the statistics of a small group, and {name}=True those "
-                    f"of more than the batch: they exclude each other. Received: "
+                    f"virtual_batch_size makes the statistics of a small group, and {name}=True "
+                    f"those of more than the batch: they exclude each other. Received: "
                     f"virtual_batch_size={size}, {name}=True. Leave one of them out."
                 )
+
+
+def _at_least_float32(dtype: str) -> str:
+    # Not keras.backend.result_type: on JAX and PyTorch it makes float32 of float64.
+    return dtype if dtype == "float64" else "float32"
 
 
 def _checked_axis(axis):
@@ -408,8 +415,8 @@ def _positive_axes(axis, input_shape, sizes_needed=True):
             )
         if sizes_needed and input_shape[a] is None:
             raise ValueError(
-                f"The size of axis {a} must be defined, since gamma, beta and the moving averages have "
-                f"one value for each index of it. Received: axis={axis}, input shape "
+                f"The size of axis {a} must be defined, since gamma, beta and the moving averages "
+                f"have one value for each index of it. Received: axis={axis}, input shape "
                 f"{tuple(input_shape)}. Give the input a fixed size there, or choose another axis."
             )
     positive = tuple(sorted(a % rank for a in axes))
@@ -434,10 +441,21 @@ def _checked_fraction(name, value):
 def _checked_epsilon(epsilon):
     if not isinstance(epsilon, numbers.Real) or not 0.0 < epsilon < math.inf:
         raise ValueError(
-            "epsilon is added to the variance before its root is taken, so that it must be a positive "
-            f"number, such as 1e-3. Received: epsilon={epsilon!r}."
+            "epsilon is added to the variance before its root is taken, so that it must be a "
+            f"positive number, such as 1e-3. Received: epsilon={epsilon!r}."
         )
     return float(epsilon)
+
+
+def _checked_group_size(size):
+    if size is None:
+        return None
+    if not isinstance(size, numbers.Integral) or isinstance(size, bool) or size < 2:
+        raise ValueError(
+            "virtual_batch_size is the number of examples in a group, at least 2, or None for the "
+            f"whole batch. Received: virtual_batch_size={size!r}."
+        )
+    return int(size)
 
 
 def _checked_clipping(clipping):
@@ -445,19 +463,26 @@ def _checked_clipping(clipping):
         return None
     if not isinstance(clipping, Mapping) or set(clipping) - set(_CLIPPING_KEYS):
         raise ValueError(
-            f"Received invalid keys for `renorm_clipping`: {clipping!r}. It is None or a dictionary "
-            f"with any of the keys {list(_CLIPPING_KEYS)}."
+            f"Received invalid keys for `renorm_clipping`: {clipping!r}. It is None or a "
+            f"dictionary with any of the keys {list(_CLIPPING_KEYS)}."
         )
+    for key, value in clipping.items():
+        if value is not None and (not isinstance(value, numbers.Real) or math.isnan(value)):
+            raise ValueError(
+                f"{key} in `renorm_clipping` is a number, or None for no bound. "
+                f"Received: {key}={value!r}."
+            )
     rmin, rmax, dmax = (clipping.get(key) for key in ("rmin", "rmax", "dmax"))
     if rmin is not None and rmax is not None and rmax < rmin:
         raise ValueError(
-            f"rmax should be at least rmin in `renorm_clipping`. Received: rmax={rmax}, rmin={rmin}."
+            "rmax should be at least rmin in `renorm_clipping`. "
+            f"Received: rmax={rmax}, rmin={rmin}."
         )
     if dmax is not None and dmax < 0:
         raise ValueError(
             f"dmax should be non-negative in `renorm_clipping`. Received: dmax={dmax}."
         )
-    return dict(clipping)
+    return {key: None if value is None else float(value) for key, value in clipping.items()}
 
 
 def _check_mask(mask, inputs):
@@ -469,7 +494,7 @@ def _check_mask(mask, inputs):
     )
     if not fits:
         raise ValueError(
-            "The mask has one entry for each position of all axes of the input but the last (or size 1, "
-            f"to broadcast): expected a mask of shape {expected}. Received: mask of shape {received}, "
-            f"input of shape {tuple(inputs.shape)}."
+            "The mask has one entry for each position of all axes of the input but the last (or "
+            f"size 1, to broadcast): expected a mask of shape {expected}. Received: mask of shape "
+            f"{received}, input of shape {tuple(inputs.shape)}."
         )

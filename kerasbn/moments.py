@@ -1,4 +1,4 @@
-"""The arithmetic of batch statistics around the kernels: pure functions on tensors of any Keras backend.
+"""The arithmetic of batch statistics around the kernels: pure functions on any backend's tensors.
 
 Statistics have the rank of the tensor that they describe, with size 1 on the reduced axes, so that
 they broadcast without a reshape. `m` is the number of values that count, for each feature.
@@ -33,19 +33,32 @@ class Moments(NamedTuple):
 def count_values(x: Tensor, axes: tuple[int, ...], mask: Tensor | None) -> Tensor:
     """m: how many values of each feature count.
 
-    A Python number where the shape is known and nothing is masked; else a tensor of the dtype of `x`.
+    A Python number where the shape is known and nothing is masked; else a tensor like `x`.
     """
     if mask is not None:
         # Broadcast only along the reduced axes: the kept ones may stay 1 where the mask is.
-        target = [ops.shape(x)[a] if a in axes else mask.shape[a] for a in range(len(x.shape))]
+        full, own = ops.shape(x), ops.shape(mask)
+        target = [full[a] if a in axes else own[a] for a in range(len(full))]
         return ops.sum(ops.cast(ops.broadcast_to(mask, target), x.dtype), axes, keepdims=True)
     shape = ops.shape(x)
     count = math.prod(shape[a] for a in axes)
     return float(count) if isinstance(count, int) else ops.cast(count, x.dtype)
 
 
+def at_least(x: Tensor | float, bound: float) -> Tensor | float:
+    """The larger, in the dtype of `x`: on PyTorch `ops.maximum` and `clip` go by way of float32."""
+    if isinstance(x, float):
+        return max(x, bound)
+    return ops.where(x < bound, ops.convert_to_tensor(bound, x.dtype), x)
+
+
+def _clip(x, low, high):
+    x = x if low is None else at_least(x, low)
+    return x if high is None else -at_least(-x, -high)
+
+
 def position_mask(mask: Tensor) -> Tensor:
-    """Keras's mask, an entry for each position of all axes but the last, as booleans of full rank."""
+    """Keras's mask, an entry for each position of all axes but the last, as full-rank booleans."""
     return ops.expand_dims(ops.cast(mask, "bool"), -1)
 
 
@@ -54,7 +67,7 @@ def unbiased(moments: Moments) -> Tensor:
 
     A single value says nothing of the spread; its variance, 0, stays 0.
     """
-    return moments.variance * (moments.count / ops.maximum(moments.count - 1.0, 1.0))
+    return moments.variance * (moments.count / at_least(moments.count - 1.0, 1.0))
 
 
 def renorm_correction(
@@ -62,19 +75,18 @@ def renorm_correction(
 ) -> tuple[Tensor, Tensor]:
     """r and d of Batch Renormalization (Ioffe 2017, algorithm 1), clipped, as constants.
 
-    x_hat * r + d is what normalizing with the moving statistics would have given, up to the clipping.
+    x_hat * r + d is what normalizing with the moving statistics would have given, up to the
+    clipping.
     """
     stddev = ops.sqrt(moments.variance + epsilon)
     # A moving standard deviation of less than sqrt(epsilon) can only be an initial zero.
-    renorm_stddev = ops.maximum(renorm_stddev, math.sqrt(epsilon))
+    renorm_stddev = at_least(renorm_stddev, math.sqrt(epsilon))
     r = stddev / renorm_stddev
     d = (moments.mean - renorm_mean) / renorm_stddev
-    if clipping.get("rmin") is not None:
-        r = ops.maximum(r, clipping["rmin"])
-    if clipping.get("rmax") is not None:
-        r = ops.minimum(r, clipping["rmax"])
-    if clipping.get("dmax") is not None:
-        d = ops.clip(d, -clipping["dmax"], clipping["dmax"])
+    r = _clip(r, clipping.get("rmin"), clipping.get("rmax"))
+    dmax = clipping.get("dmax")
+    if dmax is not None:
+        d = _clip(d, -dmax, dmax)
     return ops.stop_gradient(r), ops.stop_gradient(d)
 
 
@@ -91,11 +103,11 @@ def update_rate(momentum: float | None, debias: bool, updates: Tensor | None) ->
         which makes the t batches' weights sum to one, and is 1 at t = 1.
     """
     if momentum is None or (debias and momentum == 1.0):  # 1/t is also the limit for momentum -> 1
-        return 1.0 / ops.maximum(updates, 1.0)
+        return 1.0 / at_least(updates, 1.0)
     if not debias or momentum == 0.0:
         return 1.0 - momentum
     # expm1 keeps the digits that 1 - momentum^t loses when momentum is near 1.
-    return (1.0 - momentum) / -ops.expm1(ops.maximum(updates, 1.0) * math.log(momentum))
+    return (1.0 - momentum) / -ops.expm1(at_least(updates, 1.0) * math.log(momentum))
 
 
 def move_average(
@@ -107,7 +119,7 @@ def move_average(
 
 
 def to_groups(x: Tensor, size: int, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Views a batch as ghost batches: (n, ...) -> (groups, size, ...), the last one padded and masked.
+    """Views a batch as ghost batches: (n, ...) -> (groups, size, ...), the last padded and masked.
 
     Args:
         x: Tensor of shape (n, ...).
@@ -146,7 +158,7 @@ def pool_groups(moments: Moments) -> Moments:
     """Mean over groups of their means and variances, weighted by their counts (axis 0)."""
     count = ops.broadcast_to(ops.cast(moments.count, moments.mean.dtype), ops.shape(moments.mean))
     total = ops.sum(count, 0)
-    share = count / ops.maximum(ops.expand_dims(total, 0), 1.0)
+    share = count / at_least(ops.expand_dims(total, 0), 1.0)
     return Moments(ops.sum(moments.mean * share, 0), ops.sum(moments.variance * share, 0), total)
 
 

@@ -1,4 +1,4 @@
-"""Batch normalization in float64 NumPy, step by step: the truth that everything else is tested against.
+"""Batch normalization in float64 NumPy, step by step: the truth in the tests of everything else.
 
 The names are those of Ioffe & Szegedy (2015), algorithm 1 and the gradients that follow it:
 
@@ -7,9 +7,9 @@ The names are those of Ioffe & Szegedy (2015), algorithm 1 and the gradients tha
     x_hat_i = (x_i - mu) / sqrt(sigma2 + epsilon)   normalized value
     y_i     = gamma x_hat_i + beta                  scaled and shifted
 
-The sums run over the m values of one feature: all positions of all axes but ``axis``. With a mask, the
-sums of mu and sigma2 run over the unmasked values only and m is their number; every value, masked or
-not, is then normalized with that mu and sigma2.
+The sums run over the m values of one feature: all positions of all axes but ``axis``. With a mask,
+the sums of mu and sigma2 run over the unmasked values only and m is their number; every value,
+masked or not, is then normalized with that mu and sigma2.
 
 Reference: https://arxiv.org/abs/1502.03167
 """
@@ -67,11 +67,13 @@ def forward(
 
     m = weights.sum(axes, keepdims=True)
     mu = _mean(x, weights, m, axes)
-    # In exact arithmetic this second mean is zero. In floating point it is the rounding error of
-    # the first one, which at large offsets is not small against the standard deviation.
-    mu = mu + _mean(x - mu, weights, m, axes)
-    sigma2 = _mean((x - mu) ** 2, weights, m, axes)
-    x_hat = (x - mu) / np.sqrt(sigma2 + epsilon)
+    centered = x - mu
+    # In exact arithmetic these deviations have mean zero. In floating point it is the rounding
+    # error of mu, which at large offsets is not small against the standard deviation.
+    residue = _mean(centered, weights, m, axes)
+    mu, centered = mu + residue, centered - residue
+    sigma2 = _mean(centered**2, weights, m, axes)
+    x_hat = centered / np.sqrt(sigma2 + epsilon)
     y = gamma * x_hat + beta
     return y, Cache(x_hat, gamma, mu, sigma2, m, weights, epsilon, axes)
 

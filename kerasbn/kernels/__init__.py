@@ -1,15 +1,17 @@
 """Normalization by batch statistics and by given statistics: the fastest way of each Keras backend.
 
-Every kernel module has the two functions below, and all of them compute the same thing; `generic` is
-written in `keras.ops` for the backends that have none of their own, and says most plainly what it is.
+Every kernel module has the two functions below, and all of them compute the same thing; `generic`
+is written in `keras.ops` for the backends that have none of their own, and is the plainest to read.
 
 Exactness. Batch norm does not change when a constant is added to a feature, so each kernel first
-subtracts a value p of the feature's own order: d = x - p. All further arithmetic has the magnitude of
-the feature's spread and not of its offset. The mean is p + mean(d), kept as two numbers, since a float32
-sum of them would be off by 5e-4 at 1e4; and the variance is the mean of (d - mean(d))^2, never a
-difference of large squares. p is the first value of the feature: |p - mean| / std is the |x_hat| of that
-value, so the rounding of d is never worse than 1e-7 of the largest output. Under a mask, which may cover
-just that value, p is the mean.
+subtracts a value p of the feature's own order: d = x - p. All further arithmetic has the magnitude
+of the feature's spread and not of its offset. The mean is p + mean(d), kept as two numbers, since a
+float32 sum of them would be off by 5e-4 at 1e4; and the variance is the mean of (d - mean(d))^2,
+never a difference of large squares. p is the first value of the feature, under a mask the largest
+that counts: |p - mean| / std is the |x_hat| of that value, so the rounding of d is never worse than
+1e-7 of the largest output. And p is exact, so that a compiler may find it anew in each place that
+uses it: a mean in its place XLA computed twice, with different rounding, for delta and for x_hat
+(dx wrong by 6e-4 at 1e4, std 0.1).
 
 Backward. With s1 = sum dy, s2 = sum dy x_hat over all positions, w the mask and m = sum w:
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from keras import ops
 
 from kerasbn.kernels import scale_and_shift
-from kerasbn.moments import Moments, count_values
+from kerasbn.moments import Moments, at_least, count_values
 
 
 def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=False):
@@ -13,13 +15,13 @@ def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=Fa
     if synchronized:
         raise ValueError("synchronized statistics need the TensorFlow backend.")
     count = count_values(x, axes, mask)
-    m = ops.maximum(count, 1.0)
+    m = at_least(count, 1.0)
 
     def mean_of(values):
         counted = values if mask is None else ops.where(mask, values, 0.0)
         return ops.sum(counted, axes, keepdims=True) / m
 
-    pivot = ops.stop_gradient(first_value(x, axes) if mask is None else mean_of(x))
+    pivot = ops.stop_gradient(pivot_value(x, axes, mask))
     d = x - pivot
     delta = mean_of(d)
     centered = d - delta
@@ -38,7 +40,11 @@ def normalize(x, mean, variance, gamma, beta, *, epsilon):
     return y if beta is None else y + beta
 
 
-def first_value(x, axes):
-    """The value at index 0 of all reduced axes; 0 where there is none."""
-    first = x[tuple(slice(0, 1) if a in axes else slice(None) for a in range(len(x.shape)))]
-    return ops.sum(first, axes, keepdims=True)
+def pivot_value(x, axes, mask):
+    """One of each feature's values, see `kerasbn.kernels`; 0 where a feature has none."""
+    if mask is None:
+        first = x[tuple(slice(0, 1) if a in axes else slice(None) for a in range(len(x.shape)))]
+        return ops.sum(first, axes, keepdims=True)  # of the one value, or of none
+    counted = ops.where(mask, x, -math.inf)
+    largest = ops.max(counted, axes, keepdims=True, initial=-math.inf)  # of an empty batch too
+    return ops.where(largest > -math.inf, largest, 0.0)

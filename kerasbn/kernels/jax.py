@@ -1,8 +1,8 @@
 """Batch norm in JAX, its derivative given as a linear map: forward and reverse mode, to any order.
 
 With a = mean of t and b = mean of x_hat t, the derivative of x_hat in the direction t is
-(t - a - x_hat b) / std. JAX transposes that to the three reductions of the analytic backward pass, and
-differentiates it again for higher orders.
+(t - a - x_hat b) / std. JAX transposes that to the three reductions of the analytic backward pass,
+and differentiates it again for higher orders.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def _standardize_jvp(axes, epsilon, primals, tangents):
 
 
 def _statistics(axes, epsilon, x, mask, count):
-    pivot = generic.first_value(x, axes) if mask is None else _mean(x, axes, mask, count)
-    d = x - jax.lax.stop_gradient(pivot)
+    pivot = jax.lax.stop_gradient(generic.pivot_value(x, axes, mask))
+    d = x - pivot
     delta = _mean(d, axes, mask, count)
     centered = d - delta
     variance = _mean(jnp.square(centered), axes, mask, count)

@@ -1,4 +1,4 @@
-"""Batch norm in TensorFlow with the analytic gradient: eager, graph and XLA, on one replica or many."""
+"""Batch norm in TensorFlow with the analytic gradient: eager, graph and XLA, on many replicas."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=Fa
             first = population.gradients(dy, x, scale, shift, s)
 
             def second_order(*upstream):
-                # The statistics in `s` are constants to the tape. Here they vary with x, so they are
-                # computed again in its sight and TensorFlow differentiates the formula itself.
+                # The statistics in `s` are constants to the tape. Here they vary with x, so they
+                # are computed again in its sight and TensorFlow differentiates the formula itself.
                 with tf.GradientTape() as tape:
                     tape.watch([dy, x, *parameters])
                     scale = parameters[0] if gamma is not None else None
@@ -77,13 +77,9 @@ class _Population(NamedTuple):
 
     def statistics(self, x: Tensor, epsilon: float) -> _Statistics:
         count = tf.convert_to_tensor(count_values(x, self.axes, self.mask), x.dtype)
-        if self.mask is None:
-            pivot = generic.first_value(x, self.axes)
-        else:
-            pivot = self._local_sum(x) / tf.maximum(count, 1.0)
-        if (
-            self.all_replicas
-        ):  # one pivot for all: the mean of theirs, replicas without values left out
+        pivot = generic.pivot_value(x, self.axes, self.mask)
+        if self.all_replicas:
+            # One pivot for all: the mean of theirs, replicas without values left out.
             count, weighted = self._over_replicas(count, count * pivot)
             pivot = weighted / tf.maximum(count, 1.0)
         pivot = tf.stop_gradient(pivot)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from kerasbn.kernels import generic
-from kerasbn.moments import Moments, count_values
+from kerasbn.moments import Moments, at_least, count_values
 
 normalize = generic.normalize
 
@@ -62,25 +62,32 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *upstream):
-        # The saved statistics are constants to autograd. Here they vary with x, so they are computed
-        # again in its sight and PyTorch differentiates the formula itself.
+        # The saved statistics are constants to autograd. Here they vary with x, so they are
+        # computed again in its sight and PyTorch differentiates the formula itself: with respect to
+        # aliases, since dy may be a function of x too, and autograd follows that path by itself
+        # afterwards.
         dy, x, gamma, mask = ctx.saved_tensors
         axes, epsilon, count = ctx.constants
         with torch.enable_grad():
-            inputs = [t for t in (dy, x, gamma) if t is not None]
-            statistics = _statistics(x, axes, epsilon, mask, count)
-            pivot, delta, _, inverse = statistics
+            dy, x, gamma = (_alias(t) for t in (dy, x, gamma))
+            pivot, delta, _, inverse = _statistics(x, axes, epsilon, mask, count)
             first = _gradients(dy, x, gamma, axes, mask, count, pivot, delta, inverse)
-            second = torch.autograd.grad(
-                first, inputs, upstream, create_graph=True, allow_unused=True
-            )
-        d_dy, d_x, *d_gamma = second
+            inputs = [t for t in (dy, x, gamma) if t is not None]
+            d_dy, d_x, *d_gamma = torch.autograd.grad(first, inputs, upstream, create_graph=True)
         return d_dy, d_x, d_gamma[0] if d_gamma else None, None, None, None, None, None
+
+
+def _alias(t):
+    """The same values as a tensor of its own to autograd, one that always takes a gradient."""
+    if t is None:
+        return None
+    alias = t.view_as(t)
+    return alias if alias.requires_grad else alias.requires_grad_()
 
 
 def _statistics(x, axes, epsilon, mask, count):
     with torch.no_grad():
-        pivot = generic.first_value(x, axes) if mask is None else _mean(x, axes, mask, count)
+        pivot = generic.pivot_value(x, axes, mask)
     d = x - pivot
     delta = _mean(d, axes, mask, count)
     variance = _mean((d - delta).square(), axes, mask, count)
@@ -89,9 +96,9 @@ def _statistics(x, axes, epsilon, mask, count):
 
 def _gradients(dy, x, gamma, axes, mask, count, pivot, delta, inverse):
     x_hat = (x - pivot - delta) * inverse
-    s1 = dy.sum(axes, keepdim=True)
-    s2 = (dy * x_hat).sum(axes, keepdim=True)
-    m = _at_least_one(count)
+    s1 = _sum(dy, axes)
+    s2 = _sum(dy * x_hat, axes)
+    m = at_least(count, 1.0)
     through_statistics = s1 / m + x_hat * (s2 / m)
     if mask is not None:
         through_statistics = torch.where(mask, through_statistics, 0.0)
@@ -101,8 +108,9 @@ def _gradients(dy, x, gamma, axes, mask, count, pivot, delta, inverse):
 
 def _mean(values, axes, mask, count):
     counted = values if mask is None else torch.where(mask, values, 0.0)
-    return counted.sum(axes, keepdim=True) / _at_least_one(count)
+    return _sum(counted, axes) / at_least(count, 1.0)
 
 
-def _at_least_one(count):
-    return max(count, 1.0) if isinstance(count, float) else count.clamp(min=1.0)
+def _sum(values, axes):
+    # PyTorch takes "no axes" for "all axes".
+    return values.sum(axes, keepdim=True) if axes else values

@@ -1,13 +1,15 @@
 """Training with evaluation, in the terms of `tf.estimator`, on Keras 3.
 
-    estimator = Estimator(model_fn, params) history = train_and_evaluate(estimator,
-    TrainSpec(batches, 1000), EvalSpec(test_set, 1, 0.9, True))
+    estimator = Estimator(model_fn, params)
+    history = train_and_evaluate(
+        estimator, TrainSpec(batches, 1000), EvalSpec(test_set, 1, 0.9, True)
+    )
 
 Steps to target are exact without classifying the whole test set after every step. An evaluation
-ends as soon as the answer is certain: once more images are wrong than the target allows, or enough
-are right. Those that were given the least probability of their class when they were last looked at
-come first, since they are the likeliest to be wrong: far from the target, little more than a
-thousand images settle what ten thousand would. Full evaluations happen for the curve only.
+ends as soon as more images are wrong than the target allows. Those that were given the least
+probability of their class when they were last looked at come first, since they are the likeliest to
+be wrong: far from the target, little more than a thousand images settle what ten thousand would.
+All are classified when the target is reached, and for the curve.
 """
 
 from __future__ import annotations

@@ -1,0 +1,133 @@
+"""Weights of a layer with the batch norms beside it folded in: what `folding` computes.
+
+In inference batch norm is an affine map of each channel, y = s x + t, with
+
+    s = gamma / sqrt(moving_variance + epsilon)        t = beta - s moving_mean
+
+Behind a layer W x + b it makes (s W) x + (s b + t): folded *back*. Before one it makes
+W (s x + t) + b = (W s) x + (W t + b): folded *forward*. That would be wrong where the layer pads
+its input: the zeros are inserted after the batch norm, and before it would have to be -t/s.
+
+Everything is float64 NumPy, and is cast once, when it is assigned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import layers
+
+from kerasbn.model_cloning import clone_layer
+
+_DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+_SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
+_TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+_PLAIN = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D)
+
+
+class Step(NamedTuple):
+    """A batch norm, y = s x + t, and whether it stands behind the layer or before it."""
+
+    back: bool
+    s: np.ndarray
+    t: np.ndarray
+
+
+def scale_and_shift(batch_norm: keras.Layer) -> tuple[np.ndarray, np.ndarray]:
+    """s and t of a built batch norm of one axis."""
+    s = 1.0 / np.sqrt(_float64(batch_norm.moving_variance) + batch_norm.epsilon)
+    if batch_norm.scale:
+        s *= _float64(batch_norm.gamma)
+    beta = _float64(batch_norm.beta) if batch_norm.center else 0.0
+    return s, beta - s * _float64(batch_norm.moving_mean)
+
+
+def folded_weights(layer: keras.Layer, steps: Iterable[Step]) -> dict[str, np.ndarray]:
+    """The layer's kernels and its bias by attribute, all steps folded in."""
+    names = ("kernel", "depthwise_kernel", "pointwise_kernel")
+    weights = {name: _float64(getattr(layer, name)) for name in names if hasattr(layer, name)}
+    weights["bias"] = 0.0 if layer.bias is None else _float64(layer.bias)
+    for step in steps:
+        (_fold_back if step.back else _fold_forward)(layer, weights, step.s, step.t)
+    return weights
+
+
+def with_bias(layer: keras.Layer, steps: Iterable[Step]) -> keras.Layer:
+    """A new layer for the folded weights: with a bias, without rules for the unfolded values."""
+    config = {**layer.get_config(), "use_bias": True}
+    config.update({key: None for key in config if key.endswith("_constraint")})
+    if any(step.back for step in steps):
+        config["activity_regularizer"] = None
+    return clone_layer(layer, config)
+
+
+def why_not(layer: keras.Layer, back: bool) -> str:
+    """Why a batch norm behind (`back`) or before a layer cannot be folded in; empty if it can."""
+    # A subclass may compute something else.
+    if type(layer) not in (*_PLAIN, *_DEPTHWISE, *_SEPARABLE, *_TRANSPOSED):
+        return "is no Dense or convolution"
+    if layer.quantization_mode is not None:
+        return f"is quantized to {layer.quantization_mode}"
+    if getattr(layer, "lora_enabled", False):
+        return "has LoRA weights"
+    if back and layer.activation is not keras.activations.linear:
+        return f"applies {getattr(layer.activation, '__name__', layer.activation)}"
+    if not back and isinstance(layer, _TRANSPOSED):
+        return "is transposed: fewer of its inputs reach an output at the border"
+    pads = getattr(layer, "padding", "valid") != "valid" and set(layer.kernel_size) != {1}
+    if not back and pads:
+        return f"pads its input (padding={layer.padding!r})"
+    return ""
+
+
+def channel_axis(layer: keras.Layer, rank: int) -> int:
+    """The axis of the channels in the inputs and outputs of a Dense layer or convolution."""
+    return 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
+
+
+def fits(layer: keras.Layer, weights: dict[str, np.ndarray]) -> bool:
+    """Whether the weights are finite in the dtypes in which the layer stores and uses them."""
+    half = "float16" in (layer.variable_dtype, layer.compute_dtype)
+    limit = np.finfo("float16" if half else "float32").max
+    return all(np.abs(value).max(initial=0.0) <= limit for value in weights.values())
+
+
+def _fold_back(layer, weights, s, t):
+    name = "pointwise_kernel" if isinstance(layer, _SEPARABLE) else "kernel"
+    if isinstance(layer, _DEPTHWISE):  # (..., channels, multiplier), and outputs in that order
+        weights[name] *= s.reshape(weights[name].shape[-2:])
+    elif isinstance(layer, _TRANSPOSED):  # (..., outputs, inputs)
+        weights[name] *= s[:, None]
+    else:  # (..., inputs, outputs)
+        weights[name] *= s
+    weights["bias"] = s * weights["bias"] + t
+
+
+def _fold_forward(layer, weights, s, t):
+    if isinstance(layer, (*_DEPTHWISE, *_SEPARABLE)):  # (..., channels, multiplier)
+        kernel = weights["kernel" if isinstance(layer, _DEPTHWISE) else "depthwise_kernel"]
+        shift = (t[:, None] * _sum_of_taps(kernel)).reshape(-1)
+        kernel *= s[:, None]
+        if isinstance(layer, _SEPARABLE):
+            shift = shift @ _sum_of_taps(weights["pointwise_kernel"])
+    else:  # (..., inputs of a group, outputs): input i of group g is channel i + g * inputs
+        kernel = weights["kernel"]
+        groups = getattr(layer, "groups", 1)
+
+        def by_output(v):
+            return np.repeat(v.reshape(groups, -1).T, kernel.shape[-1] // groups, axis=1)
+
+        shift = (by_output(t) * _sum_of_taps(kernel)).sum(0)
+        kernel *= by_output(s)
+    weights["bias"] = weights["bias"] + shift
+
+
+def _sum_of_taps(kernel):
+    return kernel.sum(tuple(range(kernel.ndim - 2)))
+
+
+def _float64(variable):
+    return np.array(keras.ops.convert_to_numpy(variable)).astype(np.float64)

@@ -1,0 +1,169 @@
+"""What the layer's tests share: data, gradients on any backend, and the measure of an error."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import pytest
+
+
+def pytest_configure(config):
+    # NumPy 2 to the variables of TensorFlow and PyTorch, whenever Keras converts one.
+    config.addinivalue_line("filterwarnings", "ignore:__array__ implementation:DeprecationWarning")
+
+
+class Run(NamedTuple):
+    """A call of a layer and its gradients, in NumPy; `None` for a weight that is not there."""
+
+    y: np.ndarray
+    dx: np.ndarray
+    dgamma: np.ndarray | None
+    dbeta: np.ndarray | None
+
+
+@pytest.fixture(scope="session")
+def features():
+    """Values whose features differ in mean and in scale, so that a wrong statistic cannot hide."""
+
+    def make(shape, axis=-1, *, seed=0, means=(-3.0, 40.0), scales=(0.5, 20.0), dtype="float32"):
+        rng = np.random.default_rng(seed)
+        per_feature = [1] * len(shape)
+        for a in np.atleast_1d(axis):
+            per_feature[a] = shape[a]
+        mean = rng.uniform(*means, per_feature)
+        scale = np.exp(rng.uniform(*np.log(scales), per_feature))
+        return (mean + scale * rng.standard_normal(shape)).astype(dtype)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def assert_close():
+    """Compares arrays by the largest error over `axes`, relative to the largest desired magnitude
+    there.
+
+    Over the reduced axes of a batch norm that is one measure for each feature, so that a feature of
+    large values hides no error of one of small values. Entry by entry would ask for the impossible:
+    float32 keeps no digits of a value that is the difference of two large ones. Where all entries
+    are such differences (dx of two examples is nearly 0), `at_least` is the magnitude of what they
+    are differences of.
+    """
+
+    def check(actual, desired, tolerance=1e-5, *, axes=None, at_least=0.0):
+        actual, desired = (_as_float64(a) for a in (actual, desired))
+        assert actual.shape == desired.shape
+        if not desired.size:
+            return
+        error = np.max(np.abs(actual - desired), axes, keepdims=True)
+        magnitude = np.max(np.abs(desired), axes, keepdims=True)
+        limit = tolerance * np.maximum(magnitude, at_least)
+        assert np.all(error <= limit), (
+            f"error {error[~(error <= limit)][0]:.3g} exceeds {limit[~(error <= limit)][0]:.3g}\n"
+            f"actual\n{actual}\ndesired\n{desired}"
+        )
+
+    return check
+
+
+def _as_float64(array):
+    array = getattr(array, "value", array)  # of a weight
+    return np.asarray(keras.ops.convert_to_numpy(array), "float64")
+
+
+@pytest.fixture(scope="session")
+def double():
+    """A context in which float64 is float64: JAX computes it in float32 unless told otherwise."""
+    if keras.backend.backend() != "jax":
+        return contextlib.nullcontext
+    import jax
+
+    return lambda: jax.enable_x64(True)
+
+
+# PyTorch compiles with a C++ compiler, which need not be there.
+COMPILED = {"tensorflow": ["graph", "xla"], "jax": ["jit"], "torch": []}[keras.backend.backend()]
+
+
+@pytest.fixture(params=COMPILED)
+def compiled_mode(request):
+    """Each way of the backend to compile a call, for `run`."""
+    return request.param
+
+
+@pytest.fixture(params=COMPILED if keras.backend.backend() == "jax" else ["eager", *COMPILED])
+def mode(request):
+    """Each way to execute a call but JAX's eager one, which takes a second a test."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def run():
+    """Calls a layer, moving averages included, and differentiates sum(dy * y): see `Run`."""
+    differentiate = {
+        "tensorflow": _differentiate_tensorflow,
+        "jax": _differentiate_jax,
+        "torch": _differentiate_torch,
+    }[keras.backend.backend()]
+
+    def call(layer, x, dy=None, *, mask=None, training=True, mode=None) -> Run:
+        if not layer.built:
+            layer.build(x.shape)
+        dy = np.zeros(x.shape, x.dtype) if dy is None else dy
+        y, dx, gradients = differentiate(layer, x, dy, mask, training, mode)
+        named = {w.name: g for w, g in zip(layer.trainable_weights, gradients, strict=True)}
+        arrays = (y, dx, named.get("gamma"), named.get("beta"))
+        return Run(*(None if a is None else keras.ops.convert_to_numpy(a) for a in arrays))
+
+    return call
+
+
+def _differentiate_tensorflow(layer, x, dy, mask, training, mode):
+    import tensorflow as tf
+
+    weights = [w.value for w in layer.trainable_weights]
+
+    def gradients(x, dy, mask):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=training, mask=mask)
+        dx, *others = tape.gradient(y, [x, *weights], tf.cast(dy, y.dtype))
+        return y, dx, others
+
+    if mode in ("graph", "xla"):
+        gradients = tf.function(gradients, jit_compile=mode == "xla")
+    return gradients(*(None if a is None else tf.convert_to_tensor(a) for a in (x, dy, mask)))
+
+
+def _differentiate_torch(layer, x, dy, mask, training, mode):
+    import torch
+
+    x = keras.ops.convert_to_tensor(x).clone().requires_grad_()
+    y = layer(x, training=training, mask=mask)
+    weights = [w.value for w in layer.trainable_weights]
+    dy = keras.ops.cast(dy, y.dtype)
+    dx, *gradients = torch.autograd.grad(y, [x, *weights], dy, allow_unused=True)
+    return y.detach(), dx, gradients
+
+
+def _differentiate_jax(layer, x, dy, mask, training, mode):
+    import jax
+
+    def gradients(trainable, state, x, dy, mask):
+        def forward(trainable, x):
+            return layer.stateless_call(trainable, state, x, training=training, mask=mask)
+
+        y, pull_back, state = jax.vjp(forward, trainable, x, has_aux=True)
+        return y, state, pull_back(dy.astype(y.dtype))
+
+    if mode != "eager":  # by default too: one compilation is less than one for each operation
+        gradients = jax.jit(gradients)
+    trainable = [w.value for w in layer.trainable_weights]
+    state = [w.value for w in layer.non_trainable_weights]
+    arrays = (None if a is None else jax.numpy.asarray(a) for a in (x, dy, mask))
+    y, state, (others, dx) = gradients(trainable, state, *arrays)
+    for weight, value in zip(layer.non_trainable_weights, state, strict=True):
+        weight.assign(value)
+    return y, dx, others
