@@ -11,9 +11,25 @@ from kerasbn.moments import Moments, Tensor, count_values
 
 normalize = generic.normalize
 
+# Between kept and reduced axes. TensorFlow merges neighbouring axes that broadcast alike, and more
+# than five are then beyond it; ghost batches of rank 5 with axis=(1, 3) would need six.
+_MOST_CHANGES = 4
+
 
 def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=False):
     """See `kerasbn.kernels.batch_normalize`."""
+    rank = len(x.shape)
+    changes = sum((a in axes) != (a + 1 in axes) for a in range(rank - 1))
+    if changes > _MOST_CHANGES:
+        # Kept axes first, reduced ones last, and back again.
+        order = sorted(range(rank), key=lambda a: a in axes)
+        x, gamma, beta, mask = (_transpose(t, order) for t in (x, gamma, beta, mask))
+        last = tuple(range(rank - len(axes), rank))
+        y, moments = batch_normalize(
+            x, gamma, beta, axes=last, epsilon=epsilon, mask=mask, synchronized=synchronized
+        )
+        order = [order.index(a) for a in range(rank)]
+        return _transpose(y, order), Moments(*(_transpose(t, order) for t in moments))
     in_replica = synchronized and not tf.distribute.in_cross_replica_context()
     population = _Population(axes, mask, all_replicas=in_replica)
     offered = [t for t in (gamma, beta) if t is not None]
@@ -56,6 +72,10 @@ def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=Fa
     if not in_replica:
         count = count_values(x, axes, mask)  # a Python number, where the shape says it
     return y, Moments(tf.stop_gradient(mean), tf.stop_gradient(variance), count)
+
+
+def _transpose(t, order):
+    return t if t is None or isinstance(t, float) or not len(t.shape) else tf.transpose(t, order)
 
 
 class _Statistics(NamedTuple):

@@ -205,6 +205,20 @@ def test_ghost_batches_are_the_groups_one_by_one(features, run, assert_close, n,
     assert_close(ghost.dbeta, sum(dbeta))
 
 
+def test_ghost_batches_of_axes_that_alternate(features, run, assert_close):
+    # Six runs of kept and reduced axes, of which TensorFlow can broadcast five.
+    x, dy = features((4, 3, 2, 3, 2), (1, 3)), features((4, 3, 2, 3, 2), (1, 3), seed=1)
+    ghost = run(BatchNorm(axis=(1, 3), virtual_batch_size=2), x, dy)
+    y, caches = zip(*(reference.forward(x[i : i + 2], axis=(1, 3)) for i in (0, 2)), strict=True)
+    dx, dgamma, _ = zip(
+        *(reference.backward(dy[i : i + 2], c) for i, c in zip((0, 2), caches, strict=True)),
+        strict=True,
+    )
+    assert_close(ghost.y, np.concatenate(y), axes=(0, 2, 4))
+    assert_close(ghost.dx, np.concatenate(dx), axes=(0, 2, 4))
+    assert_close(ghost.dgamma, sum(dgamma))
+
+
 def test_ghost_batches_leave_inference_alone(features):
     x = features((9, 4))
     plain, ghost = BatchNorm(), BatchNorm(virtual_batch_size=4)

@@ -1,0 +1,61 @@
+"""The README says what the tracked results say, and its code runs."""
+
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def medians(folder):
+    """(steps, reached, total) by (depth, batch_norm), as tracked."""
+    summary = pd.read_csv(ROOT / folder / "summary.csv")
+    return {
+        (row.depth, row.batch_norm): (row.median_steps, row.reached, row.total)
+        for row in summary.itertuples()
+    }
+
+
+@pytest.mark.parametrize("marker", ["results/mnist/depth", "results/keras_layer/mnist/depth"])
+def test_the_tables_are_those_of_the_tracked_results(marker):
+    tracked = medians(marker)
+    body = README.split(f"<!-- table: {marker} -->")[1].strip().split("\n\n")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in body.splitlines()]
+    header, rows = rows[0], rows[2:]
+    arms = [name.startswith("batch norm") for name in header if "steps" in name]
+    shown = {}
+    for cells in rows:
+        steps = [c for c in cells[1:] if "/" in c]
+        for arm, cell in zip(arms, steps, strict=True):
+            median, reached, total = re.fullmatch(r"(\S+) \((\d+)/(\d+)\)", cell).groups()
+            value = math.inf if median.startswith(">") else float(median)
+            shown[int(cells[0]), arm] = (value, int(reached), int(total))
+    assert shown == tracked
+
+
+def test_the_first_lines_are_those_of_the_tracked_results():
+    tracked = medians("results/mnist/depth")
+    first = README.split("\n## ")[0]
+    numbers = [float(n) for n in re.findall(r"\*\*([\d.]+)\*\*", first)]
+    assert numbers == [tracked[d, arm][0] for arm in (False, True) for d in (7, 1)]
+
+
+def test_the_two_commands_stand_there_as_they_are_tested():
+    assert "    pip install -e . && python -m sweeps.depth\n" in README
+    assert "    pip install -e '.[test]' && python -m pytest\n" in README
+
+
+def test_the_layer_example_runs(tmp_path):
+    block = re.search(r"## The layer\n\n```python\n(.*?)```", README, re.DOTALL)[1]
+    done = subprocess.run(
+        [sys.executable, "-c", block], cwd=tmp_path, env=os.environ, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "model.keras").exists()
