@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -109,10 +108,9 @@ class Estimator:
         images = np.zeros([params.batch_size, *self.model.input_shape[1:]], np.uint8)
         self.train_step(images, np.zeros(params.batch_size, np.uint8))
 
-    def initialize(self, seed: int) -> None:
-        """Starts over: initial weights from `seed`, a fresh optimizer."""
-        keras.utils.set_random_seed(seed)
-        fresh = self._model_fn(self._params).model
+    def initialize(self, params: Any) -> None:
+        """Starts over: initial weights of `params` (the same network), and a fresh optimizer."""
+        fresh = self._model_fn(params).model
         for variable, start in zip(self.model.variables, fresh.variables, strict=True):
             variable.assign(start)
         for variable, start in zip(self._optimizer.variables, self._optimizer_start, strict=True):

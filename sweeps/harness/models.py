@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import keras
+import numpy as np
 
 import kerasbn
 from sweeps.harness.trial import Trial
@@ -38,19 +39,23 @@ def model_fn(trial: Trial) -> EstimatorSpec:
 def build(trial: Trial) -> keras.Sequential:
     """Dense -> [batch norm] -> activation, d times, then Dense(10) -> [batch norm].
 
-    Kernels are he_normal (the output's Glorot), drawn from Keras's current random seed.
+    Kernels are he_normal (the output's Glorot). Their seeds come from the trial alone: Keras would
+    draw them from Python's global generator, which other threads of a worker use, too.
     """
+    seeds = iter(np.random.SeedSequence(trial.seed).generate_state(trial.depth + 1).tolist())
     layers = [
         keras.Input((28, 28), dtype="uint8"),
         keras.layers.Rescaling(1 / 255),
         keras.layers.Flatten(),
     ]
     for units in trial.hidden_units:
-        layers.append(keras.layers.Dense(units, kernel_initializer="he_normal"))
+        he_normal = keras.initializers.HeNormal(seed=next(seeds))
+        layers.append(keras.layers.Dense(units, kernel_initializer=he_normal))
         if trial.batch_norm:
             layers.append(batch_norm_layer(trial))
         layers.append(keras.layers.Activation(trial.activation))
-    layers.append(keras.layers.Dense(10))
+    glorot = keras.initializers.GlorotUniform(seed=next(seeds))
+    layers.append(keras.layers.Dense(10, kernel_initializer=glorot))
     if trial.bn_logits:
         layers.append(batch_norm_layer(trial))
     return keras.Sequential(layers)

@@ -59,7 +59,7 @@ class Runner:
             gc.collect()  # the old network's graph holds itself in cycles
             self._estimator = Estimator(model_fn, trial)
             self._network = trial.network
-        self._estimator.initialize(trial.seed)
+        self._estimator.initialize(trial)
         data = self._dataset
         return train_and_evaluate(
             self._estimator,

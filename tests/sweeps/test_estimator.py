@@ -45,7 +45,7 @@ def estimator():
 
 
 def history(estimator, seed=3, max_steps=40, every=1, target=0.9, stop=True, curve=1):
-    estimator.initialize(seed)
+    estimator.initialize(trial(seed=seed))
     return train_and_evaluate(
         estimator,
         TrainSpec(lambda: batches(IMAGES, LABELS, 50, seed), max_steps),
@@ -55,7 +55,6 @@ def history(estimator, seed=3, max_steps=40, every=1, target=0.9, stop=True, cur
 
 def naive_run(steps):
     """The same training as a plain Keras user writes it."""
-    keras.utils.set_random_seed(3)
     model = build(trial())
     model.compile(
         keras.optimizers.Adam(0.01),
@@ -119,6 +118,18 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_diverged():
     assert result.final_step < 40
     assert result.final_accuracy is None
     assert not math.isfinite(result.final_loss)
+
+
+def test_initial_weights_depend_on_the_seed_and_on_no_global_generator():
+    keras.utils.set_random_seed(1)
+    first = build(trial()).get_weights()
+    keras.utils.set_random_seed(2)
+    again, other = build(trial()).get_weights(), build(trial(seed=4)).get_weights()
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert not (first[0] == other[0]).all()
+    kernels = [w for w in first if w.ndim == 2]
+    assert kernels[0].std() == pytest.approx((2 / 784) ** 0.5, rel=0.05)  # he_normal
+    assert kernels[-1].max() <= (6 / 20) ** 0.5  # Glorot's uniform bound, 10 in and 10 out
 
 
 def test_only_batch_norm_adds_weights_and_only_where_it_is_asked_for():
