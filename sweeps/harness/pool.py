@@ -152,7 +152,7 @@ def _client(workers, scheduler):
             threads_per_worker=1,
             processes=workers > 0,
             memory_limit=0,  # none: a paused or restarted worker would only lose time
-            dashboard_address=None,
+            dashboard_address=":0",  # any free port: several sweeps may run at once
             silence_logs=logging.CRITICAL,
             **({"preload": [_IGNORE_INTERRUPTS]} if workers > 0 else {}),
         ) as cluster,
