@@ -44,8 +44,8 @@ def estimator():
     return Estimator(model_fn, trial())
 
 
-def history(estimator, seed=3, max_steps=40, every=1, target=0.9, stop=True, curve=1):
-    estimator.initialize(trial(seed=seed))
+def history(estimator, seed=3, max_steps=40, every=1, target=0.9, stop=True, curve=1, **net):
+    estimator.initialize(trial(seed=seed, **net))
     return train_and_evaluate(
         estimator,
         TrainSpec(lambda: batches(IMAGES, LABELS, 50, seed), max_steps),
@@ -114,8 +114,8 @@ def test_the_same_seed_gives_the_same_run_and_another_one_another(estimator):
 
 def test_a_loss_that_is_not_finite_ends_the_run_as_diverged():
     # Linear: a ReLU can die at the first step, and its loss stays finite ever after.
-    overshoot = trial(learning_rate=1e30, batch_norm=False, activation="linear")
-    result = history(Estimator(model_fn, overshoot))
+    net = {"learning_rate": 1e30, "batch_norm": False, "activation": "linear"}
+    result = history(Estimator(model_fn, trial(**net)), **net)
     assert (result.status, result.reached) == ("diverged", False)
     assert result.final_step < 40
     assert result.final_accuracy is None
