@@ -56,7 +56,7 @@ def test_rows_hold_what_the_numbers_were_made_with(arms):
     row = arms[3].trials().iloc[0]
     assert (row.study, row.hidden_units, row.learning_rate, row.batch_size) == (
         "depth",
-        20,
+        "20",
         0.01,
         50,
     )

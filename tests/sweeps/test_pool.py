@@ -188,12 +188,15 @@ def tensorboard_over_http(request):
         request.addfinalizer(server.wait)
         request.addfinalizer(server.terminate)
 
+        # Not urlopen: its opener, and with it the proxy of the first call, is the whole process's.
+        directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
         def ask(path):
             end = time.monotonic() + 60
             while True:
                 try:
                     url = f"http://127.0.0.1:{port}/data/plugin/{path}"
-                    with urllib.request.urlopen(url) as answer:
+                    with directly.open(url) as answer:
                         return json.load(answer)
                 except OSError:  # not up yet, or the run not read yet
                     assert time.monotonic() < end, f"no answer from {url}"
