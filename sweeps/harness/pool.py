@@ -146,13 +146,15 @@ def _client(workers, scheduler):
             yield client
         return
     with (
-        dask.config.set({"distributed.worker.daemon": True}),
+        dask.config.set(
+            {"distributed.worker.daemon": True, "distributed.worker.profile.enabled": False}
+        ),
         LocalCluster(
             n_workers=max(workers, 1),
             threads_per_worker=1,
             processes=workers > 0,
             memory_limit=0,  # none: a paused or restarted worker would only lose time
-            dashboard_address=":0",  # any free port: several sweeps may run at once
+            dashboard_address=None,
             silence_logs=logging.CRITICAL,
             **({"preload": [_IGNORE_INTERRUPTS]} if workers > 0 else {}),
         ) as cluster,

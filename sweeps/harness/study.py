@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
-from sweeps.harness import flags
+from sweeps.harness import command, flags
 from sweeps.harness.errors import UserError
 from sweeps.harness.trial import Trial
 
 if TYPE_CHECKING:
     from sweeps.harness.tables import Tables
-
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit statuses, beside 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,28 +47,14 @@ class Study:
 
 def main(study: Study, argv: Sequence[str] | None = None) -> int:
     """Runs a study from its command line; returns the exit status."""
-    argv = sys.argv if argv is None else argv
-    values = absl_flags.FlagValues()
-    flags.define(values, study.defaults)
-    study.define_flags(values)
-    try:
-        unknown = values(argv)[1:]
-        if unknown:
-            raise UserError(f"{unknown[0]!r} is no flag: flags begin with --. See --help.")
-        if values.help:
-            print(f"{study.question}\n\npython -m sweeps.{study.name} [--flag=value ...]")
-            print(values.get_help(include_special_flags=False))
-            return 0
-        return run(study, values)
-    except (absl_flags.Error, UserError) as error:
-        print(f"error: {error}".replace("\n", " "), file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print(
-            "\nInterrupted. Finished trials are kept: the same command goes on from here.",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
+
+    def define_flags(values):
+        flags.define(values, study.defaults)
+        study.define_flags(values)
+
+    return command.main(
+        study.name, study.question, define_flags, lambda values: run(study, values), argv
+    )
 
 
 def run(study: Study, values: absl_flags.FlagValues) -> int:
@@ -89,7 +73,7 @@ def run(study: Study, values: absl_flags.FlagValues) -> int:
     pending = _missing(trials, results, provenance.code_fingerprint(), dataset, values)
     failed = _run_trials(study, pending, len(trials), dataset, results, values) if pending else 0
     _report(study, results, values)
-    return FAILED if failed else 0
+    return command.FAILED if failed else 0
 
 
 def _check_fits(trials, dataset):

@@ -191,11 +191,29 @@ def test_images_that_were_wrong_come_first_and_settle_it_soon():
         seen.append(len(chosen))
         return right[chosen], right[chosen].astype("float32")
 
-    test_set = TestSet(np.arange(10_000), np.zeros(10_000))
+    test_set = TestSet(np.arange(10_000), np.zeros(10_000, int))
     assert test_set.accuracy(classify, at_least=0.9) is None
     seen.clear()
     assert test_set.accuracy(classify, at_least=0.9) is None
     assert seen == [1001]  # the least number that can exceed the 1000 allowed
+
+
+def test_a_class_that_turns_out_wrong_comes_next():
+    labels = np.arange(10_000) % 10
+    right = np.ones(10_000, bool)
+    seen = []
+
+    def classify(chosen, _):
+        seen.append(len(chosen))
+        return right[chosen], np.where(right[chosen], 0.9, 0.1).astype("float32")
+
+    test_set = TestSet(np.arange(10_000), labels)
+    assert test_set.accuracy(classify) == 1.0  # now all of them are as easy
+    right[labels == 3] = False
+    seen.clear()
+    assert test_set.accuracy(classify, at_least=0.95) is None
+    # 501 in any order hold 50 of the class; its other 451 follow, where chance would take 4,500.
+    assert sum(seen) < 1300
 
 
 def test_batches_hold_every_image_once_an_epoch_in_an_order_of_the_seed():

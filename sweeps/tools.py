@@ -1,0 +1,251 @@
+"""What do the tools do to a network: its accuracy, its outputs, its speed?
+
+The stages of the README's guide, measured: swap the layer in, train, recalibrate, fold, save and
+load. LeNet is trained on the data; networks of keras.applications have random weights, as no
+pretrained ones need be downloaded, and statistics of random images. Times are those of contenders
+that take turns; read their ratios.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from absl import flags as absl_flags
+
+from sweeps.harness import command, flags
+
+if TYPE_CHECKING:
+    import keras
+
+QUESTION = "What do fold, recalibrate and convert do to a network's accuracy, outputs and speed?"
+_MOMENTUM, _STEPS, _BATCH = 0.99, 20, 500  # of the network whose statistics lag behind
+
+
+def define_flags(values: absl_flags.FlagValues) -> None:
+    """Where the data come from, and how much to measure."""
+    flags.define_data(values)
+
+    def integer(name, default, help_):
+        absl_flags.DEFINE_integer(name, default, help_, lower_bound=1, flag_values=values)
+
+    integer("seeds", 5, "Networks to recalibrate: seeds 0 to N-1.")
+    integer("epochs", 2, "LeNet's epochs of training.")
+    integer("rounds", 60, "Times that each inference pass is timed; medians are reported.")
+
+
+def run(values: absl_flags.FlagValues) -> int:
+    """Measures all of it and writes tables and a chart."""
+    import pandas as pd
+    from rich.progress import track
+
+    from sweeps.harness import data, progress, store
+    from sweeps.harness.quiet import quiet_start
+
+    dataset = data.load(values.dataset, values.data_dir)
+    folder = store.Store(Path(values.results_dir) / dataset.name / "tools").folder
+    print(f"Data: {dataset.name} from {dataset.source}", flush=True)
+    with quiet_start():
+        import kerasbn  # noqa: F401  TensorFlow comes with it
+
+    measurements = [
+        ("stages", lambda: lenet_stages(dataset, values.epochs, values.rounds)),
+        *[
+            ("stages", lambda name=name: network_stages(name, values.rounds // 3 or 1))
+            for name in ("MobileNetV2", "ResNet50")
+        ],
+        *[
+            ("recalibration", lambda seed=seed: [recalibration(dataset, seed)])
+            for seed in range(values.seeds)
+        ],
+    ]
+    rows: dict[str, list] = {"stages": [], "recalibration": []}
+    for table, measure in track(measurements, "tools"):
+        rows[table] += measure()
+    paths = []
+    for name, found in rows.items():
+        frame = pd.DataFrame(found)
+        progress.print_table(frame.map(lambda v: f"{v:.4g}" if isinstance(v, float) else v))
+        paths.append(folder / f"{name}.csv")
+        store.write_whole(paths[-1], frame.to_csv(index=False).encode())
+    paths.append(draw(pd.DataFrame(rows["stages"]), folder))
+    print("Wrote", *[f"  {path}" for path in paths], sep="\n")
+    return 0
+
+
+def lenet_stages(dataset, epochs: int, rounds: int) -> list[dict]:
+    """LeNet of study 4, trained: test accuracy and time at each stage of the guide."""
+    import keras
+
+    import kerasbn
+    from sweeps.harness import models
+
+    def images(x):
+        return x[..., None] / np.float32(255)
+
+    keras.utils.set_random_seed(0)
+    original = models.lenet(keras.layers.BatchNormalization)
+    model = kerasbn.from_keras(original)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(1.0), loss)
+    x = images(dataset.x_train)
+    model.fit(x, dataset.y_train, batch_size=256, epochs=epochs, verbose=0)
+    trained = kerasbn.from_keras(model)  # as it is now: a copy
+    kerasbn.recalibrate(model, x[:20000], batch_size=256)
+    x_test = images(dataset.x_test)
+
+    def accuracy(net):
+        return float((net.predict(x_test, verbose=0).argmax(-1) == dataset.y_test).mean())
+
+    return _stages("LeNet", trained, model, x_test[:1000], accuracy, x_test[:32], rounds)
+
+
+def network_stages(name: str, rounds: int) -> list[dict]:
+    """A network of keras.applications with random weights; no accuracy, but outputs and time."""
+    import keras
+
+    import kerasbn
+
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(128, 96, 96, 3)).astype(np.float32)
+    original = getattr(keras.applications, name)(
+        input_shape=(96, 96, 3), weights=None, classes=10, classifier_activation=None
+    )
+    model = kerasbn.from_keras(original)
+    trained = kerasbn.from_keras(original)
+    kerasbn.recalibrate(model, x, batch_size=32)
+    _vary(model)
+    return _stages(name, trained, model, x, lambda net: float("nan"), x[:16], rounds)
+
+
+def recalibration(dataset, seed: int) -> dict:
+    """The deepest network of study 1 at Keras's momentum: accuracy before and after."""
+    import keras
+
+    import kerasbn
+    from sweeps.harness import models, runner
+    from sweeps.harness.trial import Trial
+
+    trial = Trial(
+        dataset=dataset.name,
+        seed=seed,
+        hidden_units=(500, 400, 300, 200, 100, 50, 25),
+        batch_norm=True,
+        bn_momentum=_MOMENTUM,
+        learning_rate=0.01,
+        batch_size=_BATCH,
+        max_steps=_STEPS,
+        target_accuracy=0.9,
+    )
+    model, optimizer, loss = models.model_fn(trial)
+    model.compile(optimizer, loss)
+    batches = runner.batches(dataset.x_train, dataset.y_train, _BATCH, seed)
+    for _ in range(_STEPS):
+        model.train_on_batch(*next(batches))
+
+    def accuracy():
+        predicted = model.predict(dataset.x_test, batch_size=1000, verbose=0).argmax(-1)
+        return float((predicted == dataset.y_test).mean())
+
+    before = accuracy()
+    kerasbn.recalibrate(model, dataset.x_train[:10000], batch_size=_BATCH)
+    return {
+        "seed": seed,
+        "steps": _STEPS,
+        "bn_momentum": _MOMENTUM,
+        "test_accuracy": before,
+        "test_accuracy_recalibrated": accuracy(),
+        "keras": keras.__version__,
+    }
+
+
+def draw(stages, folder: Path) -> Path:
+    """Time of an inference pass at each stage, relative to the folded network's."""
+    from sweeps.harness import charts
+
+    shown = stages[~stages.stage.isin(["trained", "saved and loaded"])]
+    table = shown.pivot(index="network", columns="stage", values="time_over_folded")
+    table = table[["Keras's layer", "recalibrated", "folded"]].loc[shown.network.unique()]
+    table.columns = ["keras.layers.BatchNormalization", "kerasbn.BatchNorm", "folded"]
+
+    def bars(ax):
+        return charts.bars(table, ax, "time of an inference pass (folded = 1)")
+
+    return charts.save(
+        folder / "inference.png", bars, "What folding saves", "graph mode, medians, float32"
+    )
+
+
+def _stages(network, trained, model, x, accuracy, x_timed, rounds) -> list[dict]:
+    """A row a stage; outputs are compared with those of the recalibrated model."""
+    import keras
+    import tensorflow as tf
+
+    import kerasbn
+    from sweeps.harness import timing
+
+    folded = kerasbn.fold(model)
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary, "model.keras")
+        folded.save(path)
+        served = keras.models.load_model(path)
+    nets: dict[str, keras.Model] = {
+        "trained": trained,
+        "recalibrated": model,
+        "Keras's layer": kerasbn.to_keras(model),
+        "folded": folded,
+        "saved and loaded": served,
+    }
+    image = tf.constant(x_timed)
+
+    def compiled(net):
+        function = tf.function(lambda image: net(image, training=False))
+        return lambda: function(image).numpy()
+
+    seconds = timing.in_turn({name: compiled(net) for name, net in nets.items()}, rounds)
+    expected = model.predict(x, verbose=0)
+
+    def error(net):
+        return float(np.abs(net.predict(x, verbose=0) - expected).max() / np.abs(expected).max())
+
+    return [
+        {
+            "network": network,
+            "stage": stage,
+            "bn_layers": len(_batch_norms(net)),
+            "test_accuracy": accuracy(net),
+            "relative_error": float("nan") if stage == "trained" else error(net),
+            "milliseconds": 1e3 * float(np.median(seconds[stage])),
+            "time_over_folded": timing.ratio(seconds[stage], seconds["folded"]),
+            "batch_size": len(x_timed),
+        }
+        for stage, net in nets.items()
+    ]
+
+
+def _batch_norms(model) -> list:
+    import keras
+
+    import kerasbn
+
+    kinds = keras.layers.BatchNormalization, kerasbn.BatchNorm
+    return [layer for layer in model._flatten_layers() if isinstance(layer, kinds)]
+
+
+def _vary(model) -> None:
+    """Gives the batch norm layers parameters and statistics that are not all alike."""
+    generator = np.random.default_rng(0)
+    for layer in _batch_norms(model):
+        mean, variance = (np.array(w) for w in (layer.moving_mean, layer.moving_variance))
+        noise = generator.normal(size=mean.shape)
+        layer.moving_mean.assign(mean + 0.3 * np.sqrt(variance) * noise)
+        layer.moving_variance.assign(variance * generator.uniform(0.5, 2.0, mean.shape))
+        layer.gamma.assign(generator.uniform(0.5, 1.5, mean.shape))
+        layer.beta.assign(generator.normal(0.0, 0.3, mean.shape))
+
+
+if __name__ == "__main__":
+    sys.exit(command.main("tools", QUESTION, define_flags, run))
