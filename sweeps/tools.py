@@ -93,7 +93,7 @@ def lenet_stages(dataset, epochs: int, rounds: int) -> list[dict]:
     model.compile(keras.optimizers.SGD(1.0), loss)
     x = images(dataset.x_train)
     model.fit(x, dataset.y_train, batch_size=256, epochs=epochs, verbose=0)
-    trained = kerasbn.from_keras(model)  # as it is now: a copy
+    trained = _copy(model)
     kerasbn.recalibrate(model, x[:20000], batch_size=256)
     x_test = images(dataset.x_test)
 
@@ -115,7 +115,7 @@ def network_stages(name: str, rounds: int) -> list[dict]:
         input_shape=(96, 96, 3), weights=None, classes=10, classifier_activation=None
     )
     model = kerasbn.from_keras(original)
-    trained = kerasbn.from_keras(original)
+    trained = _copy(model)
     kerasbn.recalibrate(model, x, batch_size=32)
     _vary(model)
     return _stages(name, trained, model, x, lambda net: float("nan"), x[:16], rounds)
@@ -140,8 +140,9 @@ def recalibration(dataset, seed: int) -> dict:
         max_steps=_STEPS,
         target_accuracy=0.9,
     )
-    model, optimizer, loss = models.model_fn(trial)
-    model.compile(optimizer, loss)
+    spec = models.model_fn(trial)
+    model = spec.model
+    model.compile(spec.optimizer, spec.loss)
     batches = runner.batches(dataset.x_train, dataset.y_train, _BATCH, seed)
     for _ in range(_STEPS):
         model.train_on_batch(*next(batches))
@@ -201,6 +202,8 @@ def _stages(network, trained, model, x, accuracy, x_timed, rounds) -> list[dict]
     }
     image = tf.constant(x_timed)
 
+    tf.get_logger().setLevel("ERROR")  # it takes one function of each net for one traced anew
+
     def compiled(net):
         function = tf.function(lambda image: net(image, training=False))
         return lambda: function(image).numpy()
@@ -226,6 +229,14 @@ def _stages(network, trained, model, x, accuracy, x_timed, rounds) -> list[dict]
     ]
 
 
+def _copy(model):
+    import keras
+
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def _batch_norms(model) -> list:
     import keras
 
@@ -237,9 +248,11 @@ def _batch_norms(model) -> list:
 
 def _vary(model) -> None:
     """Gives the batch norm layers parameters and statistics that are not all alike."""
+    import keras
+
     generator = np.random.default_rng(0)
     for layer in _batch_norms(model):
-        mean, variance = (np.array(w) for w in (layer.moving_mean, layer.moving_variance))
+        mean, variance = map(keras.ops.convert_to_numpy, (layer.moving_mean, layer.moving_variance))
         noise = generator.normal(size=mean.shape)
         layer.moving_mean.assign(mean + 0.3 * np.sqrt(variance) * noise)
         layer.moving_variance.assign(variance * generator.uniform(0.5, 2.0, mean.shape))
