@@ -22,6 +22,17 @@ if TYPE_CHECKING:
     import keras
 
 QUESTION = "What do fold, recalibrate and convert do to a network's accuracy, outputs and speed?"
+_TITLES = {
+    "bn_layers": "BN layers",
+    "test_accuracy": "accuracy",
+    "test_accuracy_recalibrated": "recalibrated",
+    "relative_error": "error",
+    "milliseconds": "ms",
+    "time_over_folded": "/ folded",
+    "batch_size": "batch",
+    "bn_momentum": "momentum",
+}  # for a narrow terminal
+_NETWORKS = ("MobileNetV2", "ResNet50")
 _MOMENTUM, _STEPS, _BATCH = 0.99, 20, 500  # of the network whose statistics lag behind
 
 
@@ -34,6 +45,13 @@ def define_flags(values: absl_flags.FlagValues) -> None:
 
     integer("seeds", 5, "Networks to recalibrate: seeds 0 to N-1.")
     integer("epochs", 2, "LeNet's epochs of training.")
+    absl_flags.DEFINE_multi_enum(
+        "network",
+        list(_NETWORKS),
+        [*_NETWORKS, "none"],
+        "Networks of keras.applications to fold and convert; give it once for each.",
+        flag_values=values,
+    )
     integer("rounds", 60, "Times that each inference pass is timed; medians are reported.")
 
 
@@ -55,7 +73,8 @@ def run(values: absl_flags.FlagValues) -> int:
         ("stages", lambda: lenet_stages(dataset, values.epochs, values.rounds)),
         *[
             ("stages", lambda name=name: network_stages(name, values.rounds // 3 or 1))
-            for name in ("MobileNetV2", "ResNet50")
+            for name in values.network
+            if name != "none"
         ],
         *[
             ("recalibration", lambda seed=seed: [recalibration(dataset, seed)])
@@ -68,7 +87,7 @@ def run(values: absl_flags.FlagValues) -> int:
     paths = []
     for name, found in rows.items():
         frame = pd.DataFrame(found)
-        progress.print_table(frame.map(lambda v: f"{v:.4g}" if isinstance(v, float) else v))
+        progress.print_table(frame.map(_shown).rename(columns=_TITLES))
         paths.append(folder / f"{name}.csv")
         store.write_whole(paths[-1], frame.to_csv(index=False).encode())
     paths.append(draw(pd.DataFrame(rows["stages"]), folder))
@@ -100,7 +119,9 @@ def lenet_stages(dataset, epochs: int, rounds: int) -> list[dict]:
     def accuracy(net):
         return float((net.predict(x_test, verbose=0).argmax(-1) == dataset.y_test).mean())
 
-    return _stages("LeNet", trained, model, x_test[:1000], accuracy, x_test[:32], rounds)
+    return _stages(
+        "LeNet", {"trained": trained}, model, x_test[:1000], accuracy, x_test[:32], rounds
+    )
 
 
 def network_stages(name: str, rounds: int) -> list[dict]:
@@ -115,10 +136,9 @@ def network_stages(name: str, rounds: int) -> list[dict]:
         input_shape=(96, 96, 3), weights=None, classes=10, classifier_activation=None
     )
     model = kerasbn.from_keras(original)
-    trained = _copy(model)
     kerasbn.recalibrate(model, x, batch_size=32)
     _vary(model)
-    return _stages(name, trained, model, x, lambda net: float("nan"), x[:16], rounds)
+    return _stages(name, {}, model, x, lambda net: float("nan"), x[:16], rounds)
 
 
 def recalibration(dataset, seed: int) -> dict:
@@ -129,6 +149,7 @@ def recalibration(dataset, seed: int) -> dict:
     from sweeps.harness import models, runner
     from sweeps.harness.trial import Trial
 
+    batch_size = min(_BATCH, len(dataset.y_train))
     trial = Trial(
         dataset=dataset.name,
         seed=seed,
@@ -136,14 +157,14 @@ def recalibration(dataset, seed: int) -> dict:
         batch_norm=True,
         bn_momentum=_MOMENTUM,
         learning_rate=0.01,
-        batch_size=_BATCH,
+        batch_size=batch_size,
         max_steps=_STEPS,
         target_accuracy=0.9,
     )
     spec = models.model_fn(trial)
     model = spec.model
     model.compile(spec.optimizer, spec.loss)
-    batches = runner.batches(dataset.x_train, dataset.y_train, _BATCH, seed)
+    batches = runner.batches(dataset.x_train, dataset.y_train, batch_size, seed)
     for _ in range(_STEPS):
         model.train_on_batch(*next(batches))
 
@@ -152,7 +173,7 @@ def recalibration(dataset, seed: int) -> dict:
         return float((predicted == dataset.y_test).mean())
 
     before = accuracy()
-    kerasbn.recalibrate(model, dataset.x_train[:10000], batch_size=_BATCH)
+    kerasbn.recalibrate(model, dataset.x_train[:10000], batch_size=batch_size)
     return {
         "seed": seed,
         "steps": _STEPS,
@@ -169,7 +190,7 @@ def draw(stages, folder: Path) -> Path:
 
     shown = stages[~stages.stage.isin(["trained", "saved and loaded"])]
     table = shown.pivot(index="network", columns="stage", values="time_over_folded")
-    table = table[["Keras's layer", "recalibrated", "folded"]].loc[shown.network.unique()]
+    table = table[["to_keras", "recalibrated", "folded"]].loc[shown.network.unique()]
     table.columns = ["keras.layers.BatchNormalization", "kerasbn.BatchNorm", "folded"]
 
     def bars(ax):
@@ -180,7 +201,7 @@ def draw(stages, folder: Path) -> Path:
     )
 
 
-def _stages(network, trained, model, x, accuracy, x_timed, rounds) -> list[dict]:
+def _stages(network, before, model, x, accuracy, x_timed, rounds) -> list[dict]:
     """A row a stage; outputs are compared with those of the recalibrated model."""
     import keras
     import tensorflow as tf
@@ -194,9 +215,9 @@ def _stages(network, trained, model, x, accuracy, x_timed, rounds) -> list[dict]
         folded.save(path)
         served = keras.models.load_model(path)
     nets: dict[str, keras.Model] = {
-        "trained": trained,
+        **before,
         "recalibrated": model,
-        "Keras's layer": kerasbn.to_keras(model),
+        "to_keras": kerasbn.to_keras(model),
         "folded": folded,
         "saved and loaded": served,
     }
@@ -220,13 +241,19 @@ def _stages(network, trained, model, x, accuracy, x_timed, rounds) -> list[dict]
             "stage": stage,
             "bn_layers": len(_batch_norms(net)),
             "test_accuracy": accuracy(net),
-            "relative_error": float("nan") if stage == "trained" else error(net),
+            "relative_error": float("nan") if stage in before else error(net),
             "milliseconds": 1e3 * float(np.median(seconds[stage])),
             "time_over_folded": timing.ratio(seconds[stage], seconds["folded"]),
             "batch_size": len(x_timed),
         }
         for stage, net in nets.items()
     ]
+
+
+def _shown(value):
+    if not isinstance(value, float):
+        return value
+    return "" if np.isnan(value) else f"{value:.4g}"
 
 
 def _copy(model):
@@ -261,4 +288,8 @@ def _vary(model) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(command.main("tools", QUESTION, define_flags, run))
+    sys.exit(
+        command.main(
+            "tools", QUESTION, define_flags, run, "Nothing was written: tables come at the end."
+        )
+    )

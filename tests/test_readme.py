@@ -26,18 +26,51 @@ def medians(folder):
 @pytest.mark.parametrize("marker", ["results/mnist/depth", "results/keras_layer/mnist/depth"])
 def test_the_tables_are_those_of_the_tracked_results(marker):
     tracked = medians(marker)
-    body = README.split(f"<!-- table: {marker} -->")[1].strip().split("\n\n")[0]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in body.splitlines()]
-    header, rows = rows[0], rows[2:]
-    arms = [name.startswith("batch norm") for name in header if "steps" in name]
+    arms = sorted({arm for _, arm in tracked})
     shown = {}
-    for cells in rows:
+    for cells in table_of(marker):
         steps = [c for c in cells[1:] if "/" in c]
-        for arm, cell in zip(arms, steps, strict=True):
-            median, reached, total = re.fullmatch(r"(\S+) \((\d+)/(\d+)\)", cell).groups()
+        for arm, text in zip(arms, steps, strict=True):
+            median, reached, total = re.fullmatch(r"(\S+) \((\d+)/(\d+)\)", text).groups()
             value = math.inf if median.startswith(">") else float(median)
             shown[int(cells[0]), arm] = (value, int(reached), int(total))
     assert shown == tracked
+
+
+def table_of(marker):
+    """The cells of a table in the README, without its header."""
+    body = README.split(f"<!-- table: {marker} -->")[1].strip().split("\n\n")[0]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in body.splitlines()[2:]]
+
+
+def cell(value, form):
+    return "" if pd.isna(value) else format(value, form)
+
+
+def test_the_table_of_stages_is_that_of_the_tracked_results():
+    stages = pd.read_csv(ROOT / "results/mnist/tools/stages.csv")
+    assert table_of("results/mnist/tools/stages") == [
+        [
+            row.network,
+            row.stage,
+            str(row.bn_layers),
+            cell(row.test_accuracy, ".1%"),
+            cell(row.relative_error, ".1e"),
+            cell(row.milliseconds, ".1f"),
+            cell(row.time_over_folded, ".2f"),
+        ]
+        for row in stages.itertuples()
+    ]
+
+
+def test_the_table_of_recalibration_is_that_of_the_tracked_results():
+    found = pd.read_csv(ROOT / "results/mnist/tools/recalibration.csv")
+    columns = ["test_accuracy", "test_accuracy_recalibrated"]
+    rows = [["median", *found[columns].median()], *found[["seed", *columns]].to_numpy().tolist()]
+    assert table_of("results/mnist/tools/recalibration") == [
+        [name if name == "median" else f"{name:.0f}", f"{before:.1%}", f"{after:.1%}"]
+        for name, before, after in rows
+    ]
 
 
 def test_the_first_lines_are_those_of_the_tracked_results():

@@ -20,6 +20,7 @@ def main(
     question: str,
     define_flags: Callable[[absl_flags.FlagValues], None],
     run: Callable[[absl_flags.FlagValues], int],
+    when_interrupted: str,
     argv: Sequence[str] | None = None,
 ) -> int:
     """Runs a module of `sweeps` from its command line; returns the exit status.
@@ -29,6 +30,7 @@ def main(
         question: What it answers, in a sentence, for --help.
         define_flags: Defines its flags.
         run: Does the work; returns the exit status.
+        when_interrupted: What Ctrl-C leaves, in a sentence.
         argv: The command line; default: the process's own.
     """
     values = absl_flags.FlagValues()
@@ -47,8 +49,5 @@ def main(
         print(f"error: {error}".replace("\n", " "), file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print(
-            "\nInterrupted. What is finished is kept: the same command goes on from here.",
-            file=sys.stderr,
-        )
+        print(f"\nInterrupted. {when_interrupted}", file=sys.stderr)
         return INTERRUPTED

@@ -53,7 +53,12 @@ def main(study: Study, argv: Sequence[str] | None = None) -> int:
         study.define_flags(values)
 
     return command.main(
-        study.name, study.question, define_flags, lambda values: run(study, values), argv
+        study.name,
+        study.question,
+        define_flags,
+        lambda values: run(study, values),
+        "Finished trials are kept: the same command goes on from here.",
+        argv,
     )
 
 
