@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 import kerasbn
+from sweeps.harness.fused_adam import FusedAdam
 from sweeps.harness.trial import Trial
 
 
@@ -34,11 +35,17 @@ def model_fn(trial: Trial) -> EstimatorSpec:
     model = build(trial)
     return EstimatorSpec(
         model=model,
-        optimizer=keras.optimizers.get(
-            {"class_name": trial.optimizer, "config": {"learning_rate": trial.learning_rate}}
-        ),
+        optimizer=_optimizer(trial),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         draw_weights=lambda trial: draw_weights(model, trial),
+    )
+
+
+def _optimizer(trial):
+    if trial.optimizer == "adam":
+        return FusedAdam(trial.learning_rate)
+    return keras.optimizers.get(
+        {"class_name": trial.optimizer, "config": {"learning_rate": trial.learning_rate}}
     )
 
 

@@ -13,6 +13,7 @@ _SOURCES = (
     ("kerasbn", "**/*.py"),
     ("sweeps", "harness/trial.py"),
     ("sweeps", "harness/models.py"),
+    ("sweeps", "harness/fused_adam.py"),
     ("sweeps", "harness/estimator.py"),
     ("sweeps", "harness/runner.py"),
 )

@@ -1,0 +1,36 @@
+"""Keras's Adam with TensorFlow's fused operation: one pass over the weights instead of ten.
+
+In the deepest network of the depth study that is a millisecond a step, and half of the time to
+trace the step, for Keras's own update is some forty operations a variable.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+
+class FusedAdam(keras.optimizers.Adam):
+    """`keras.optimizers.Adam`, but for rounding; without its option `amsgrad`.
+
+    Kingma & Ba, "Adam: A Method for Stochastic Optimization" (2015), in the order of computation
+    that section 2 ends with, as in Keras: `m += (1 - beta_1) (g - m)`, `v += (1 - beta_2) (g^2 - v)`,
+    `w -= learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)`.
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Updates a variable and its two moments."""
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=tf.constant(self.beta_1, variable.dtype) ** step,
+            beta2_power=tf.constant(self.beta_2, variable.dtype) ** step,
+            lr=tf.cast(learning_rate, variable.dtype),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
