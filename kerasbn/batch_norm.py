@@ -227,19 +227,17 @@ class BatchNorm(keras.layers.Layer):
         if mask is not None:
             mask = ops.convert_to_tensor(mask)
             _check_mask(mask, inputs)
-        x = ops.cast(inputs, _at_least_float32(self.compute_dtype))
+        x = _cast(inputs, _at_least_float32(self.compute_dtype))
         if training and self.trainable:
             y = self._normalize_and_update(x, mask)
         else:
-            y = kernels.normalize(
-                x,
-                self._like(x, self.moving_mean),
-                self._like(x, self.moving_variance),
-                self._like(x, self.gamma),
-                self._like(x, self.beta),
-                epsilon=self.epsilon,
-            )
-        return ops.cast(y, self.compute_dtype)
+            weights = (self.moving_mean, self.moving_variance, self.gamma, self.beta)
+            if self._axes == (len(x.shape) - 1,):  # they broadcast as they are
+                weights = (None if w is None else _value(w, x.dtype) for w in weights)
+            else:
+                weights = (self._like(x, w) for w in weights)
+            y = kernels.normalize(x, *weights, epsilon=self.epsilon)
+        return _cast(y, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         """The shape of the input."""
@@ -337,30 +335,34 @@ class BatchNorm(keras.layers.Layer):
         mean, variance, count = population
         updates = None
         if self._counts_updates:
-            updates = self._like(mean, self.update_count) + 1.0
+            updates = _value(self.update_count, mean.dtype) + 1.0
             self._move(self.update_count, updates, 1.0, count)
         rate = moments.update_rate(self.momentum, self.debias, updates)
         self._move(self.moving_mean, mean, rate, count)
         if self.renorm:
             # As in Keras: the standard deviation is averaged, and the variance follows from it.
             self._move(self.moving_stddev, ops.sqrt(variance + self.epsilon), rate, count)
-            stddev = self._like(mean, self.moving_stddev)
+            stddev = _value(self.moving_stddev, mean.dtype)
             variance, rate = moments.at_least(ops.square(stddev) - self.epsilon, 0.0), 1.0
         self._move(self.moving_variance, variance, rate, count)
 
     def _move(self, weight, value, rate, count):
         """Moves an average towards `value`, but not where no value stands behind it."""
-        known = isinstance(count, float) and count > 0
-        counted = None if known else count > 0
-        average = self._like(value, weight)
-        moved = moments.move_average(average, value, rate, counted)
-        weight.assign(ops.reshape(moved, weight.shape))
+        counted = None
+        if not isinstance(count, float):
+            counted = ops.broadcast_to(count > 0, self._statistics_shape)
+            counted = kernels.reshape(counted, weight.shape)
+        elif count == 0:
+            return
+        value = kernels.reshape(value, weight.shape)
+        average = _value(weight, value.dtype)
+        weight.assign(moments.move_average(average, value, rate, counted))
 
     def _like(self, x, weight):
         """A weight in the dtype of x, of a shape that broadcasts to it."""
         if weight is None:
             return None
-        return ops.reshape(ops.cast(weight, x.dtype), self._statistics_shape)
+        return kernels.reshape(_value(weight, x.dtype), self._statistics_shape)
 
     def _add_state(self, name, shape, initializer, dtype=None):
         # float16 has no variance above 65,504, and in bfloat16's 8 bits an average that moves by a
@@ -387,6 +389,17 @@ class BatchNorm(keras.layers.Layer):
                     f"those of more than the batch: they exclude each other. Received: "
                     f"virtual_batch_size={size}, {name}=True. Leave one of them out."
                 )
+
+
+def _value(weight, dtype):
+    """A weight's value, in a dtype."""
+    return _cast(weight, keras.backend.standardize_dtype(dtype))
+
+
+def _cast(x, dtype):
+    # Even a cast to the same dtype takes 30 us on PyTorch.
+    x = ops.convert_to_tensor(x)
+    return x if keras.backend.standardize_dtype(x.dtype) == dtype else ops.cast(x, dtype)
 
 
 def _at_least_float32(dtype: str) -> str:

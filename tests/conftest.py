@@ -4,3 +4,21 @@ import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--compile-from",
+        type=int,
+        help="Values from which TensorFlow's batch norm is compiled; 0 forces that kernel, a large "
+        "number the plain one.",
+    )
+
+
+def pytest_configure(config):
+    values = config.getoption("--compile-from")
+    if values is not None:
+        from kerasbn.kernels import tensorflow_rows
+
+        tensorflow_rows.SMALLEST = values
+        tensorflow_rows.INFERENCE = range(values, 2**22)

@@ -9,6 +9,8 @@ from keras import ops
 from kerasbn.kernels import scale_and_shift
 from kerasbn.moments import Moments, at_least, count_values
 
+reshape = ops.reshape
+
 
 def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=False):
     """See `kerasbn.kernels.batch_normalize`; `synchronized` is for TensorFlow's kernel alone."""

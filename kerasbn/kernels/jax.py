@@ -27,6 +27,7 @@ def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=Fa
 
 
 normalize = generic.normalize
+reshape = jnp.reshape
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))

@@ -1,4 +1,8 @@
-"""Batch norm in TensorFlow with the analytic gradient: eager, graph and XLA, on many replicas."""
+"""Batch norm in TensorFlow with the analytic gradient: eager, graph and XLA, on many replicas.
+
+Any axes, masks and replicas: `_Population`. The common case, over all axes but the last without a
+mask: `kerasbn.kernels.tensorflow_rows`.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from kerasbn.kernels import generic
+from kerasbn.kernels import generic, tensorflow_rows
 from kerasbn.moments import Moments, Tensor, count_values
 
-normalize = generic.normalize
+reshape = tf.reshape
 
 # Between kept and reduced axes. TensorFlow merges neighbouring axes that broadcast alike, and more
 # than five are then beyond it; ghost batches of rank 5 with axis=(1, 3) would need six.
@@ -32,21 +36,21 @@ def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=Fa
         return _transpose(y, order), Moments(*(_transpose(t, order) for t in moments))
     in_replica = synchronized and not tf.distribute.in_cross_replica_context()
     population = _Population(axes, mask, all_replicas=in_replica)
+    if mask is None and not in_replica and tensorflow_rows.suits(x, axes):
+        way = _Rows(len(x.shape))
+    else:
+        way = population
     offered = [t for t in (gamma, beta) if t is not None]
 
     @tf.custom_gradient
     def forward(x, *parameters):
         scale = parameters[0] if gamma is not None else None
         shift = parameters[-1] if beta is not None else None
-        s = population.statistics(x, epsilon)
-        multiplier = s.inverse if scale is None else s.inverse * scale
-        y = (x - s.pivot - s.delta) * multiplier
-        if shift is not None:
-            y += shift
+        y, s = way.forward(x, scale, shift, epsilon)
 
         @tf.custom_gradient
         def gradients(dy, x, *parameters):
-            first = population.gradients(dy, x, scale, shift, s)
+            first = way.gradients(dy, x, scale, shift, s)
 
             def second_order(*upstream):
                 # The statistics in `s` are constants to the tape. Here they vary with x, so they
@@ -74,6 +78,17 @@ def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=Fa
     return y, Moments(tf.stop_gradient(mean), tf.stop_gradient(variance), count)
 
 
+def normalize(x, mean, variance, gamma, beta, *, epsilon):
+    """See `kerasbn.kernels.normalize`."""
+    if len(mean.shape) > 1 or not tensorflow_rows.suits_inference(x):
+        return generic.normalize(x, mean, variance, gamma, beta, epsilon=epsilon)
+    # A variable given as it is would be one more reason to trace anew.
+    given = (None if t is None else tf.convert_to_tensor(t) for t in (mean, variance, gamma, beta))
+    y = tensorflow_rows.normalize(x, *given, epsilon)
+    y.set_shape(x.shape)
+    return y
+
+
 def _transpose(t, order):
     return t if t is None or isinstance(t, float) or not len(t.shape) else tf.transpose(t, order)
 
@@ -94,6 +109,12 @@ class _Population(NamedTuple):
     axes: tuple[int, ...]
     mask: Tensor | None
     all_replicas: bool
+
+    def forward(self, x: Tensor, gamma, beta, epsilon: float) -> tuple[Tensor, _Statistics]:
+        s = self.statistics(x, epsilon)
+        multiplier = s.inverse if gamma is None else s.inverse * gamma
+        y = (x - s.pivot - s.delta) * multiplier
+        return (y if beta is None else y + beta), s
 
     def statistics(self, x: Tensor, epsilon: float) -> _Statistics:
         count = tf.convert_to_tensor(count_values(x, self.axes, self.mask), x.dtype)
@@ -135,3 +156,29 @@ class _Population(NamedTuple):
     def _over_replicas(self, *tensors):
         context = tf.distribute.get_replica_context()
         return context.all_reduce(tf.distribute.ReduceOp.SUM, list(tensors))
+
+
+class _Rows(NamedTuple):
+    """The same of a tensor that `tensorflow_rows` is for."""
+
+    rank: int
+
+    def forward(self, x, gamma, beta, epsilon) -> tuple[Tensor, _Statistics]:
+        y, *statistics = tensorflow_rows.forward(x, _flat(gamma), _flat(beta), epsilon)
+        y.set_shape(x.shape)
+        count = tf.convert_to_tensor(count_values(x, tuple(range(self.rank - 1)), None), x.dtype)
+        return y, _Statistics(*(self._of_full_rank(t) for t in statistics), count)
+
+    def gradients(self, dy, x, gamma, beta, s) -> tuple[Tensor, ...]:
+        given = (_flat(t) for t in (gamma, s.pivot, s.delta, s.inverse))
+        dx, dgamma, dbeta = tensorflow_rows.backward(dy, x, *given)
+        dx.set_shape(x.shape)
+        parameters = ([] if gamma is None else [dgamma]) + ([] if beta is None else [dbeta])
+        return dx, *(self._of_full_rank(t) for t in parameters)
+
+    def _of_full_rank(self, t):
+        return tf.reshape(t, [1] * (self.rank - 1) + [-1])
+
+
+def _flat(t):
+    return None if t is None else tf.reshape(t, [-1])

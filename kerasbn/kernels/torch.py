@@ -1,13 +1,18 @@
-"""Batch norm in PyTorch with the analytic gradient."""
+"""Batch norm in PyTorch with the analytic gradient.
+
+Any axes and masks here; the common case, over all axes but the last without a mask:
+`kerasbn.kernels.torch_rows`.
+"""
 
 from __future__ import annotations
 
 import torch
 
-from kerasbn.kernels import generic
+from kerasbn.kernels import generic, torch_rows
 from kerasbn.moments import Moments, at_least, count_values
 
 normalize = generic.normalize
+reshape = torch.reshape
 
 
 def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=False):
@@ -22,24 +27,31 @@ def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=Fa
 class _Forward(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, gamma, beta, axes, epsilon, mask, count):
-        pivot, delta, variance, inverse = _statistics(x, axes, epsilon, mask, count)
+        if mask is None and torch_rows.suits(x, axes):
+            y, *statistics = torch_rows.forward(x, _flat(gamma), _flat(beta), epsilon)
+            shape = [1] * (x.ndim - 1) + [-1]
+            pivot, delta, variance, inverse = (t.view(shape) for t in statistics)
+        else:
+            pivot, delta, variance, inverse = _statistics(x, axes, epsilon, mask, count)
+            y = (x - pivot).sub_(delta).mul_(inverse if gamma is None else inverse * gamma)
+            y = y if beta is None else y.add_(beta)
         ctx.save_for_backward(x, gamma, mask, pivot, delta, inverse)
         ctx.constants = axes, epsilon, count
         ctx.set_materialize_grads(False)
-        multiplier = inverse if gamma is None else inverse * gamma
-        y = (x - pivot).sub_(delta).mul_(multiplier)
         mean = pivot + delta
         ctx.mark_non_differentiable(mean, variance)
-        return y if beta is None else y.add_(beta), mean, variance
+        return y, mean, variance
 
     @staticmethod
     def backward(ctx, dy, *_):
         if dy is None:
             return (None,) * 7
         x, gamma, mask, pivot, delta, inverse = ctx.saved_tensors
-        dx, dgamma, dbeta = _Backward.apply(
-            dy, x, gamma, mask, pivot, delta, inverse, ctx.constants
-        )
+        given = (dy, x, gamma, mask, pivot, delta, inverse, ctx.constants)
+        if torch.is_grad_enabled():  # for second derivatives
+            dx, dgamma, dbeta = _Backward.apply(*given)
+        else:
+            dx, dgamma, dbeta = _backward(*given)
         has_gamma, has_beta = gamma is not None, ctx.needs_input_grad[2]
         return (
             dx,
@@ -57,8 +69,7 @@ class _Backward(torch.autograd.Function):
     def forward(ctx, dy, x, gamma, mask, pivot, delta, inverse, constants):
         ctx.save_for_backward(dy, x, gamma, mask)
         ctx.constants = constants
-        axes, _, count = constants
-        return _gradients(dy, x, gamma, axes, mask, count, pivot, delta, inverse)
+        return _backward(dy, x, gamma, mask, pivot, delta, inverse, constants)
 
     @staticmethod
     def backward(ctx, *upstream):
@@ -75,6 +86,19 @@ class _Backward(torch.autograd.Function):
             inputs = [t for t in (dy, x, gamma) if t is not None]
             d_dy, d_x, *d_gamma = torch.autograd.grad(first, inputs, upstream, create_graph=True)
         return d_dy, d_x, d_gamma[0] if d_gamma else None, None, None, None, None, None
+
+
+def _backward(dy, x, gamma, mask, pivot, delta, inverse, constants):
+    axes, epsilon, count = constants
+    if mask is None and torch_rows.suits(x, axes):
+        given = (_flat(t) for t in (gamma, pivot, delta, inverse))
+        dx, dgamma, dbeta = torch_rows.backward(dy, x, *given, epsilon)
+        return dx, dgamma.view_as(pivot), dbeta.view_as(pivot)
+    return _gradients(dy, x, gamma, axes, mask, count, pivot, delta, inverse)
+
+
+def _flat(t):
+    return None if t is None else t.reshape(-1)
 
 
 def _alias(t):

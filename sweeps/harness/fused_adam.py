@@ -14,7 +14,8 @@ class FusedAdam(keras.optimizers.Adam):
     """`keras.optimizers.Adam`, but for rounding; without its option `amsgrad`.
 
     Kingma & Ba, "Adam: A Method for Stochastic Optimization" (2015), in the order of computation
-    that section 2 ends with, as in Keras: `m += (1 - beta_1) (g - m)`, `v += (1 - beta_2) (g^2 - v)`,
+    that section 2 ends with, as in Keras: `m += (1 - beta_1) (g - m)`,
+    `v += (1 - beta_2) (g^2 - v)`,
     `w -= learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)`.
     """
 

@@ -1,0 +1,89 @@
+"""The compiled kernel, forced on shapes that are small for it."""
+
+import keras
+import numpy as np
+import pytest
+
+from kerasbn import reference
+
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("TensorFlow's kernel", allow_module_level=True)
+
+import tensorflow as tf
+
+from kerasbn.kernels import tensorflow_rows as rows
+
+EPSILON = 1e-3
+# One row; fewer than a fold's; no multiple of the folds; few channels; a size that widens unevenly.
+SHAPES = [(1, 3), (20, 4), (331, 17), (64, 3, 3, 6), (9, 5, 5, 6), (40, 7, 5)]
+
+
+@pytest.fixture
+def parameters(features):
+    def make(c, dtype):
+        return tuple(features((c,), seed=seed, dtype=dtype) for seed in (7, 8))
+
+    return make
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-11)])
+def test_forward_and_backward_are_the_reference(
+    features, parameters, assert_close, shape, dtype, tolerance
+):
+    x = features(shape, means=(-1e4, 1e4), scales=(0.5, 20), dtype=dtype)
+    dy = features(shape, seed=1, dtype=dtype)
+    gamma, beta = parameters(shape[-1], dtype)
+    y, pivot, delta, variance, inverse = rows.forward(*map(tf.constant, (x, gamma, beta)), EPSILON)
+    gradients = rows.backward(*map(tf.constant, (dy, x, gamma)), pivot, delta, inverse)
+    expected, cache = reference.forward(x, gamma, beta, epsilon=EPSILON)
+    dx, dgamma, dbeta = reference.backward(dy, cache)
+    scale = np.abs(gamma) / np.sqrt(EPSILON)  # of a dx that is nearly a difference of equals
+    assert_close(y, expected, tolerance, axes=cache.axes)
+    assert_close(gradients[0], dx, tolerance, axes=cache.axes, at_least=scale)
+    assert_close(gradients[1], dgamma.ravel(), tolerance, at_least=np.abs(dy).sum())
+    assert_close(gradients[2], dbeta.ravel(), tolerance, at_least=np.abs(dy).sum())
+    values = x.reshape(-1, shape[-1]).astype("float64")
+    assert_close(pivot + delta, values.mean(0), 1e-6)
+    assert_close(variance, values.var(0), tolerance)
+
+
+@pytest.mark.parametrize("examples", [0, 1, 37, 200])
+def test_any_number_of_examples_of_one_trace(features, assert_close, examples):
+    x = features((200, 4, 6))[:examples]
+    layer_forward = tf.function(
+        lambda x: rows.forward(x, None, None, EPSILON)[0],
+        input_signature=[tf.TensorSpec([None, 4, 6], tf.float32)],
+    )
+    y = layer_forward(tf.constant(x))
+    assert y.shape == x.shape
+    if examples:
+        expected, _ = reference.forward(x, np.ones(6), np.zeros(6), epsilon=EPSILON)
+        assert_close(y, expected, 1e-5, axes=(0, 1))
+
+
+def test_inference_is_the_formula(features, parameters, assert_close):
+    x = features((33, 2, 6), means=(1e4, 2e4))
+    mean, variance = x.mean((0, 1), dtype="float64"), x.var((0, 1), dtype="float64")
+    mean, variance = mean.astype("float32"), variance.astype("float32")
+    gamma, beta = parameters(6, "float32")
+    y = rows.normalize(*map(tf.constant, (x, mean, variance, gamma, beta)), EPSILON)
+    x_hat = (x.astype("float64") - mean) / np.sqrt(variance.astype("float64") + EPSILON)
+    assert_close(y, x_hat * gamma + beta, 1e-6, axes=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "suited"),
+    [
+        ((500, 100), (0,), True),
+        ((500, 10), (0,), False),  # too small
+        ((None, 500), (0,), False),  # any number of rows
+        ((None, 28, 28, 6), (0, 1, 2), True),  # batches of images are of one size and a last one
+        ((None, None, None, 64), (0, 1, 2), False),
+        ((64, 100, 50), (0, 2), False),
+        ((100, 500), (1,), False),
+    ],
+    ids=str,
+)
+def test_what_is_compiled(shape, axes, suited):
+    assert rows.suits(keras.KerasTensor(shape), axes) is suited
