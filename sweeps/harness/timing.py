@@ -5,10 +5,13 @@ Only ratios mean anything on a machine that is shared: compare what was taken in
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
+
+_SAMPLE_SECONDS = 0.005  # many times what the clock and the waking of threads take
 
 
 def in_turn(
@@ -32,19 +35,64 @@ def in_turn(
     for call in calls.values():
         for _ in range(warm_up):
             call()
+    return _rounds(calls, rounds, dict.fromkeys(calls, calls_a_sample), dict.fromkeys(calls, 0))
+
+
+def in_turn_within(
+    calls: Mapping[Hashable, Callable[[], object]],
+    seconds: float,
+    *,
+    most: int,
+    fewest: int = 5,
+    warm_up: int = 3,
+) -> dict[Hashable, np.ndarray]:
+    """As `in_turn`, with as many rounds as a time allows.
+
+    A sample of a short call is several of them, after one that is not timed: by then the caches
+    hold its own data again, and threads of the contender before it have gone to sleep.
+
+    Args:
+        calls: What to time, by name; each returns when its work is done.
+        seconds: For the rounds; the first calls, which compile, come on top.
+        most: Rounds at most.
+        fewest: Rounds at least, whatever they take.
+        warm_up: Calls of each beforehand, 2 or more; the last says how long it takes.
+
+    Returns:
+        Seconds a call, (rounds,) for each name.
+    """
+    expected = {name: _warm(call, warm_up) for name, call in calls.items()}
+    calls_a_sample = {name: math.ceil(_SAMPLE_SECONDS / t) for name, t in expected.items()}
+    untimed = {name: int(count > 1) for name, count in calls_a_sample.items()}
+    round_seconds = sum(t * (calls_a_sample[name] + untimed[name]) for name, t in expected.items())
+    rounds = min(max(int(seconds / round_seconds), fewest), most)
+    return _rounds(calls, rounds, calls_a_sample, untimed)
+
+
+def ratio(seconds: np.ndarray, other: np.ndarray) -> float:
+    """The median over rounds of one's time divided by the other's in the same round."""
+    return float(np.median(seconds / other))
+
+
+def _warm(call, times):
+    for _ in range(times):
+        start = time.perf_counter()
+        call()
+        elapsed = time.perf_counter() - start
+    return elapsed
+
+
+def _rounds(calls, rounds, calls_a_sample, untimed):
     names = list(calls)
     seconds = {name: np.empty(rounds) for name in names}
     for n in range(rounds):
         first = n % len(names)
         for name in names[first:] + names[:first]:
             call = calls[name]
-            start = time.perf_counter()
-            for _ in range(calls_a_sample):
+            for _ in range(untimed[name]):
                 call()
-            seconds[name][n] = (time.perf_counter() - start) / calls_a_sample
+            start = time.perf_counter()
+            for _ in range(calls_a_sample[name]):
+                call()
+            seconds[name][n] = (time.perf_counter() - start) / calls_a_sample[name]
     return seconds
-
-
-def ratio(seconds: np.ndarray, other: np.ndarray) -> float:
-    """The median over rounds of one's time divided by the other's in the same round."""
-    return float(np.median(seconds / other))
