@@ -49,29 +49,36 @@ def geometric_mean(ratios: pd.Series) -> float:
 
 
 def summary(frame: pd.DataFrame, contender: str, over: str, by: list[str]) -> pd.DataFrame:
-    """Geometric mean, smallest and largest ratio of a contender's time to another's.
+    """How many times another's a contender takes: geometric mean, smallest and largest, as texts.
 
     Args:
         frame: Rows of `rows`.
-        contender: Whose ratios.
+        contender: Whose multiples.
         over: Of what they are multiples.
-        by: Columns to tell apart.
+        by: Columns to tell apart; "rank", of a layer's input, may be among them.
     """
     column = f"over_{over}"
+    frame = frame.assign(rank=frame["size"].str.count("x") + 1)
     chosen = frame[(frame.contender == contender) & frame[column].notna()]
     made = []
     for key, group in chosen.groupby(by, sort=False):
-        best, worst = group.loc[group[column].idxmin()], group.loc[group[column].idxmax()]
-        made.append(
-            {
-                **dict(zip(by, key, strict=True)),
-                f"{contender} / {over}": f"{geometric_mean(group[column]):.2f}",
-                "best": f"{best[column]:.2f} ({best['size']})",
-                "worst": f"{worst[column]:.2f} ({worst['size']})",
-                "of": len(group),
-            }
-        )
+        row = dict(zip(by, key, strict=True)) | {"mean": f"{geometric_mean(group[column]):.2f}"}
+        for title, n in (("best", group[column].idxmin()), ("worst", group[column].idxmax())):
+            row |= {title: f"{group[column][n]:.2f}", f"{title} at": group["size"][n]}
+        made.append({**row, "of": len(group)})
     return pd.DataFrame(made)
+
+
+def by_mode(frame: pd.DataFrame) -> list[tuple[list[str], pd.DataFrame]]:
+    """The rows that belong in one chart, with their backend, if they have one, mode and dtype.
+
+    What has another mode than Keras's layer (PyTorch, the copies) goes with graph mode, as its
+    multiples are of that.
+    """
+    modes = frame["mode"][frame.contender == "keras"]
+    shown = frame["mode"].where(frame["mode"].isin(modes), "graph")
+    backend = ["backend"] if "backend" in frame else []
+    return [(list(key), g) for key, g in frame.groupby([*backend, shown, "dtype"], sort=False)]
 
 
 def _quartiles(values, names):

@@ -2,8 +2,7 @@
 
 Training is forward, backward and the step of the moving averages. The output and the gradients
 with respect to x, gamma and beta are all returned, so that no compiler can leave one out. Every
-contender starts from the same random numbers: features with different means and spreads, and
-gamma, beta and moving averages that differ from layer to layer.
+contender starts from the same numbers, see `sweeps.harness.layer_data`.
 
 The contenders:
 
@@ -33,51 +32,13 @@ import numpy as np
 import tensorflow as tf
 
 import kerasbn
+from sweeps.harness.layer_data import CHAIN, EPSILON, MOMENTUM, inputs, weights
 
-CHAIN = 8  # layers a call
-MOMENTUM, EPSILON = 0.99, 1e-3
-TUNED = (
-    *[(500, 500), (500, 100), (500, 25), (256, 28, 28, 6)],
-    *[(256, 10, 10, 16), (32, 56, 56, 64), (64, 14, 14, 256)],
-)  # for which kerasbn's kernels were chosen
-HELD_OUT = (
-    *[(500, 300), (500, 50), (128, 1024), (64, 100, 128), (64, 32, 32, 32)],
-    *[(128, 7, 7, 512), (32, 28, 28, 96), (256, 14, 14, 24)],
-)  # and for which not
 DTYPES = ("float32", "bfloat16")
 MODES = {"graph": False, "xla": True}  # and whether to compile with XLA
 
 Key = tuple[str, str]  # mode and contender
 Call = Callable[[], Sequence]
-
-
-class Weights(NamedTuple):
-    """Of one layer, (features,) each."""
-
-    gamma: np.ndarray
-    beta: np.ndarray
-    moving_mean: np.ndarray
-    moving_variance: np.ndarray
-
-
-def inputs(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """x and the gradient of its output: float32, features with means and spreads of their own."""
-    generator = np.random.default_rng(0)
-    mean, spread = generator.normal(0, 3, shape[-1]), generator.uniform(0.5, 2, shape[-1])
-    x = mean + spread * generator.standard_normal(shape)
-    return x.astype("float32"), generator.standard_normal(shape).astype("float32")
-
-
-def weights(features: int, position: int) -> Weights:
-    """Of the layer at a position of the chain."""
-    generator = np.random.default_rng(position)
-    drawn = (
-        generator.uniform(0.5, 1.5, features),
-        generator.normal(0, 1, features),
-        generator.normal(0, 1, features),
-        generator.uniform(0.5, 2, features),
-    )
-    return Weights(*(array.astype("float32") for array in drawn))
 
 
 def training(shape: tuple[int, ...], dtype: str, chain: int = CHAIN) -> dict[Key, Call]:
@@ -98,6 +59,24 @@ def training(shape: tuple[int, ...], dtype: str, chain: int = CHAIN) -> dict[Key
     if importlib.util.find_spec("torch"):
         calls["eager", "pytorch"] = _pytorch_step(x, dy, dtype, chain)
     calls["", "four copies"] = _copies(x, dtype, 4 * chain)
+    return calls
+
+
+def inference(shape: tuple[int, ...], dtype: str, chain: int = CHAIN) -> dict[Key, Call]:
+    """The contenders' inference, by mode and name: forward alone, with moving averages.
+
+    XLA would merge a chain into one loop over the data. There, one layer is applied `chain` times
+    in a loop that XLA does not unroll.
+
+    Returns:
+        Functions without arguments; each returns y, in a list.
+    """
+    x = tf.cast(inputs(shape)[0], dtype)
+    calls = {}
+    for name in ("keras", "kerasbn", "by hand"):
+        layers = [_LAYERS[name](shape, dtype, position) for position in range(chain)]
+        calls["graph", name] = _inference_pass(layers, False, x)
+        calls["xla", name] = _inference_pass(layers[:1], True, x, chain)
     return calls
 
 
@@ -123,6 +102,28 @@ def _training_step(layers, jit, x, dy):
         last, *outputs = step(x, dy)
         last.numpy()  # waits for the step's end, and copies one number only
         return outputs
+
+    return call
+
+
+def _inference_pass(layers, jit, x, times=1):
+    def once(x):
+        for layer in layers:
+            x = layer.call(x, False)
+        return x
+
+    @tf.function(jit_compile=jit)
+    def forward(x):
+        if times == 1:
+            y = once(x)
+        else:
+            _, y = tf.while_loop(lambda n, _: n < times, lambda n, y: (n + 1, once(y)), [0, x])
+        return tf.reshape(y, [-1])[0], y
+
+    def call():
+        last, y = forward(x)
+        last.numpy()
+        return [y]
 
     return call
 
