@@ -154,7 +154,7 @@ def multiples(rows: pd.DataFrame, ax: Axes, over: str) -> Axes:
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_yticks(range(len(sizes)), sizes)
     ax.invert_yaxis()
-    ax.set_xlabel(f"time, as a multiple of {over}'s")
+    ax.set_xlabel(f"time, as a multiple of {over.capitalize()}'s")
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return ax
 

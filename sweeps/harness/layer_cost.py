@@ -51,7 +51,7 @@ def training(shape: tuple[int, ...], dtype: str, chain: int = CHAIN) -> dict[Key
     x, dy = inputs(shape)
     given = tf.cast(x, dtype), tf.cast(dy, dtype)
     calls = {}
-    for name, make in _LAYERS.items():
+    for name, make in LAYERS.items():
         for mode, jit in MODES.items():
             if (mode, name) != ("xla", "relu"):
                 layers = [make(shape, dtype, position) for position in range(chain)]
@@ -74,7 +74,7 @@ def inference(shape: tuple[int, ...], dtype: str, chain: int = CHAIN) -> dict[Ke
     x = tf.cast(inputs(shape)[0], dtype)
     calls = {}
     for name in ("keras", "kerasbn", "by hand"):
-        layers = [_LAYERS[name](shape, dtype, position) for position in range(chain)]
+        layers = [LAYERS[name](shape, dtype, position) for position in range(chain)]
         calls["graph", name] = _inference_pass(layers, False, x)
         calls["xla", name] = _inference_pass(layers[:1], True, x, chain)
     return calls
@@ -163,7 +163,7 @@ def _relu(shape, dtype, position):
     return _Layer(lambda x, training: tf.nn.relu(x), [])
 
 
-_LAYERS = {
+LAYERS = {
     "keras": _keras_layer(keras.layers.BatchNormalization),
     "kerasbn": _keras_layer(kerasbn.BatchNorm),
     "by hand": _by_hand,
@@ -206,7 +206,7 @@ def _pytorch_step(x, dy, dtype, chain):
 def _copies(x, dtype, times):
     source = np.zeros(x.size, {"float32": np.uint32, "bfloat16": np.uint16}[dtype])
     target = np.empty_like(source)
-    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or 1  # 0: not set
     parts = list(zip(np.array_split(source, threads), np.array_split(target, threads), strict=True))
     pool = concurrent.futures.ThreadPoolExecutor(threads)
 
