@@ -13,7 +13,7 @@ from matplotlib import image
 
 import kerasbn
 from kerasbn import reference
-from sweeps.harness import cost_tables, layer_cost, layer_data, net_cost
+from sweeps.harness import cost_tables, cost_work, layer_cost, layer_data, net_cost
 
 TORCH = importlib.util.find_spec("torch") is not None
 MADE_WITH = ["threads", "tensorflow", "keras", "kerasbn", "torch", "code", "cpu", "commit"]
@@ -158,36 +158,44 @@ def test_what_goes_with_graph_mode_in_a_chart():
     }
 
 
+CONTENDERS = {(m, c) for m in ("graph", "xla") for c in ("keras", "kerasbn", "by hand")}
+COLUMNS = ["what", "size", "shapes", "dtype", "mode", "contender", *TIMES]
+
+
+def contenders(table):
+    return set(table[["mode", "contender"]].itertuples(index=False, name=None))
+
+
 def test_a_run_writes_documented_tables_and_charts(small_data, tmp_path):
     done = run(
         *["--dataset=custom", f"--data_dir={small_data}", f"--results_dir={tmp_path}"],
-        *["--shape=8x3", "--dtype=float32", "--parts=layers", "--parts=inference"],
+        *["--parts=layers", "--shape=8x3", "--dtype=float32"],
         *["--rounds=2", "--seconds=0", "--threads=1"],
     )
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "custom" / "cost"
     layers = pd.read_csv(folder / "layers.csv", keep_default_na=False)
-    first = ["what", "size", "shapes", "dtype", "mode", "contender", *TIMES]
-    assert layers.columns.tolist() == [
-        *[*first, *over("keras"), *over("pytorch"), "rounds", *MADE_WITH]
-    ]
-    expected = {(m, c) for m in ("graph", "xla") for c in ("keras", "kerasbn", "by hand")}
-    training = expected | {("graph", "relu"), ("", "four copies")}
-    if TORCH:
-        training |= {("eager", "pytorch")}
-    assert set(layers[["mode", "contender"]].itertuples(index=False, name=None)) == training
+    ratios = [*over("keras"), *over("pytorch")]
+    assert layers.columns.tolist() == [*COLUMNS, *ratios, "rounds", *MADE_WITH]
+    own = {("graph", "relu"), ("", "four copies"), *([("eager", "pytorch")] if TORCH else [])}
+    assert contenders(layers) == CONTENDERS | own
     assert (layers.median_microseconds > 0).all()
     assert set(layers["size"] + layers.shapes) == {"8x3held out"}
     assert set(layers.rounds) == {2}
     assert set(layers.threads) == {1}
-    inference = pd.read_csv(folder / "inference.csv")
-    assert inference.columns.tolist() == [
-        *[*first, *over("keras"), *over("plain"), "rounds", *MADE_WITH]
-    ]
-    assert set(inference[["mode", "contender"]].itertuples(index=False, name=None)) == expected
-    for name in ("layers", "inference"):
-        for mode in ("graph", "xla"):
-            assert image.imread(folder / f"{name}_{mode}_float32.png").shape[2] == 4
+    for mode in ("graph", "xla"):
+        assert image.imread(folder / f"layers_{mode}_float32.png").shape[2] == 4
+
+
+def test_inference_has_a_table_of_its_own():
+    budget = cost_work.Budget(seconds=0.0, rounds=2, threads=1)
+    (_, _, measure), *others = cost_work.work(["inference"], [(8, 3)], ["float32"], None, budget)
+    assert others == []
+    tables = {name: pd.DataFrame(rows) for name, rows in measure().items()}
+    assert list(tables) == ["inference"]
+    inference = tables["inference"]
+    assert inference.columns.tolist() == [*COLUMNS, *over("keras"), *over("plain"), "rounds"]
+    assert contenders(inference) == CONTENDERS
 
 
 @pytest.mark.parametrize(
