@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-Key = tuple[str, str]  # mode and contender
-
 
 def rows(
-    samples: Mapping[Key, np.ndarray],
+    samples: Mapping[tuple[str, str], np.ndarray],
     unit: str,
     scale: float,
     over: tuple[str, ...],

@@ -13,7 +13,7 @@ The contenders:
                   them into one
     pytorch       torch.nn.BatchNorm1d or 2d, where PyTorch is installed, in the memory layout in
                   which it is fastest. In this process: beside TensorFlow and alone it takes the
-                  same time, as each waits for its own threads and one sample ends before the next.
+                  same time, as a sample ends before the next begins.
     four copies   of the tensor, by as many threads: the least traffic that batch norm needs (it
                   reads x twice and writes y, then reads x and dy twice and writes dx)
 
@@ -34,7 +34,6 @@ import tensorflow as tf
 import kerasbn
 from sweeps.harness.layer_data import CHAIN, EPSILON, MOMENTUM, inputs, weights
 
-DTYPES = ("float32", "bfloat16")
 MODES = {"graph": False, "xla": True}  # and whether to compile with XLA
 
 Key = tuple[str, str]  # mode and contender

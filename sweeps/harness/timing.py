@@ -5,6 +5,7 @@ Only ratios mean anything on a machine that is shared: compare what was taken in
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Hashable, Mapping
@@ -35,7 +36,8 @@ def in_turn(
     for call in calls.values():
         for _ in range(warm_up):
             call()
-    return _rounds(calls, rounds, dict.fromkeys(calls, calls_a_sample), dict.fromkeys(calls, 0))
+    more = range(rounds).__contains__
+    return _rounds(calls, more, dict.fromkeys(calls, calls_a_sample), dict.fromkeys(calls, 0))
 
 
 def in_turn_within(
@@ -64,9 +66,12 @@ def in_turn_within(
     expected = {name: _warm(call, warm_up) for name, call in calls.items()}
     calls_a_sample = {name: math.ceil(_SAMPLE_SECONDS / t) for name, t in expected.items()}
     untimed = {name: int(count > 1) for name, count in calls_a_sample.items()}
-    round_seconds = sum(t * (calls_a_sample[name] + untimed[name]) for name, t in expected.items())
-    rounds = min(max(int(seconds / round_seconds), fewest), most)
-    return _rounds(calls, rounds, calls_a_sample, untimed)
+    end = time.perf_counter() + seconds
+
+    def more(n):
+        return n < most and (n < fewest or time.perf_counter() < end)
+
+    return _rounds(calls, more, calls_a_sample, untimed)
 
 
 def ratio(seconds: np.ndarray, other: np.ndarray) -> float:
@@ -82,10 +87,11 @@ def _warm(call, times):
     return elapsed
 
 
-def _rounds(calls, rounds, calls_a_sample, untimed):
+def _rounds(calls, more, calls_a_sample, untimed):
+    """Rounds, as long as `more` says so of the number of those done."""
     names = list(calls)
-    seconds = {name: np.empty(rounds) for name in names}
-    for n in range(rounds):
+    seconds = {name: [] for name in names}
+    for n in itertools.takewhile(more, itertools.count()):
         first = n % len(names)
         for name in names[first:] + names[:first]:
             call = calls[name]
@@ -94,5 +100,5 @@ def _rounds(calls, rounds, calls_a_sample, untimed):
             start = time.perf_counter()
             for _ in range(calls_a_sample[name]):
                 call()
-            seconds[name][n] = (time.perf_counter() - start) / calls_a_sample[name]
-    return seconds
+            seconds[name].append((time.perf_counter() - start) / calls_a_sample[name])
+    return {name: np.array(taken) for name, taken in seconds.items()}
