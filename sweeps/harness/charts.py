@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from sweeps.harness import tables
 from sweeps.harness.store import write_whole
@@ -129,6 +128,8 @@ def multiples(rows: pd.DataFrame, ax: Axes, over: str) -> Axes:
         ax: Where to draw.
         over: The contender whose time is 1.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     sizes = list(rows["size"].unique())
     names = [name for name in _CONTENDERS if name != over and name in set(rows.contender)]
     for n, name in enumerate(names):
