@@ -149,6 +149,18 @@ def multiples(rows: pd.DataFrame, ax: Axes, over: str) -> Axes:
             label=name,
         )
     ax.axvline(1, color="#333333", linewidth=1)
+    for kind, group in rows.groupby("shapes", sort=False):
+        top = sizes.index(group["size"].iloc[0]) - 0.5
+        ax.axhline(top, color="#777777", linewidth=1, linestyle=":")
+        ax.annotate(
+            kind,
+            (1.01, top),
+            xycoords=("axes fraction", "data"),
+            va="top",
+            color="#555555",
+            fontsize=8,
+        )
+    ax.set_ylim(-0.5, len(sizes) - 0.5)
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     ax.xaxis.set_major_formatter("{x:g}")
@@ -156,7 +168,7 @@ def multiples(rows: pd.DataFrame, ax: Axes, over: str) -> Axes:
     ax.set_yticks(range(len(sizes)), sizes)
     ax.invert_yaxis()
     ax.set_xlabel(f"time, as a multiple of {over.capitalize()}'s")
-    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(1, 0))
     return ax
 
 

@@ -115,13 +115,14 @@ def test_multiples_stand_at_their_shape_from_top_to_bottom(ax):
     charts.multiples(
         costs(
             size=["8x3", "8x3", "9x9", "9x9"],
+            shapes=["tuned", "tuned", "held out", "held out"],
             contender=["keras", "kerasbn", "keras", "kerasbn"],
             over_keras=[1.0, 0.5, 1.0, 2.0],
         ),
         ax,
         "keras",
     )
-    dots, one = ax.lines  # of kerasbn, and where Keras is
+    dots, one, *_ = ax.lines  # of kerasbn, and where Keras is
     assert dots.get_xdata().tolist() == [0.5, 2.0]
     assert dots.get_ydata().tolist() == [0, 1]
     assert one.get_xdata() == [1, 1]
@@ -129,6 +130,8 @@ def test_multiples_stand_at_their_shape_from_top_to_bottom(ax):
     assert np.allclose([segment[:, 0] for segment in spread], [[0.45, 0.55], [1.8, 2.2]])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["8x3", "9x9"]
     assert ax.yaxis_inverted()
+    kinds = {text.get_text(): text.xy[1] for text in ax.texts}
+    assert kinds == {"tuned": -0.5, "held out": 0.5}
     assert ax.get_xscale() == "log"
     assert "Keras" in ax.get_xlabel()
 
