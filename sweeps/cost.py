@@ -29,7 +29,7 @@ numbers, but its tables lie beside, for a reader compares the two. The columns:
                     as a multiple of contender X's in the same round and mode (of graph mode's where
                     one of the two has no such mode), and quartiles; blank where there is no X
     rounds          how many were measured
-    threads, tensorflow, keras, kerasbn, torch, code, cpu, commit
+    threads, tensorflow, keras, kerasbn, torch, jax, code, cpu, commit
                     what it was made with, as in the tables of the other studies
 """
 
@@ -91,7 +91,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
     absl_flags.DEFINE_float(
         "seconds",
-        3.0,
+        2.0,
         "For the rounds of one shape in one dtype, or of one network; half of it for a layer's "
         "inference. Compilation comes on top, and five rounds are taken in any case.",
         lower_bound=0.0,
@@ -205,14 +205,14 @@ def _start(threads):
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     tf.get_logger().setLevel("ERROR")  # it takes one function of each shape for one traced anew
-    torch = util.find_spec("torch") is not None
-    if torch:
+    if util.find_spec("torch"):
         import torch
 
         torch.set_num_threads(threads)
     versions = provenance.environment()
     rest = {name: versions.pop(name) for name in ("code", "cpu")}
-    versions["torch"] = metadata.version("torch") if torch else ""
+    for name in ("torch", "jax"):
+        versions[name] = metadata.version(name) if util.find_spec(name) else ""
     return {"threads": threads, **versions, **rest, "commit": provenance.commit()}
 
 

@@ -46,7 +46,7 @@ def in_turn_within(
     *,
     most: int,
     fewest: int = 5,
-    warm_up: int = 3,
+    warm_up: int = 2,
 ) -> dict[Hashable, np.ndarray]:
     """As `in_turn`, with as many rounds as a time allows.
 

@@ -16,7 +16,7 @@ from kerasbn import reference
 from sweeps.harness import cost_tables, cost_work, layer_cost, layer_data, net_cost
 
 TORCH = importlib.util.find_spec("torch") is not None
-MADE_WITH = ["threads", "tensorflow", "keras", "kerasbn", "torch", "code", "cpu", "commit"]
+MADE_WITH = ["threads", "tensorflow", "keras", "kerasbn", "torch", "jax", "code", "cpu", "commit"]
 TIMES = ["median_microseconds", "q1", "q3"]
 
 
