@@ -201,9 +201,13 @@ def worker_count(values: flags.FlagValues, pending: int) -> int:
     """Local workers: as asked, else what this machine's cores carry; no more than trials."""
     if values.workers is not None:
         return min(values.workers, pending)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    count = min(cores // values.threads, pending)
+    count = min(cores() // values.threads, pending)
     return count if count > 1 else 0  # a single one would only cost the start of a process
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 class _UnitsParser(flags.ArgumentParser):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import console, progress, table
@@ -48,6 +48,36 @@ def of_trials(
                 out.print(f"{done}/{total} {last}", highlight=False, soft_wrap=True)
 
         yield tell
+
+
+def through(name: str, work: Sequence[tuple[str, float, Callable[[], Any]]]) -> Iterator[Any]:
+    """Does one thing after the other and yields what each returns.
+
+    On a terminal: a bar with what is being done and the time left. Elsewhere: a line for each.
+
+    Args:
+        name: Of it all.
+        work: What to do: in words, about how many seconds it takes, and a function that does it.
+    """
+    out = console.Console(stderr=True)
+    bar = progress.Progress(
+        progress.TextColumn(name),
+        progress.BarColumn(bar_width=30),
+        progress.TextColumn("{task.fields[doing]}"),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("left"),
+        console=out,
+        disable=not out.is_terminal,
+        speed_estimate_period=3600,  # the parts differ in how well their times are foretold
+    )
+    with bar:
+        task = bar.add_task(name, total=sum(seconds for _, seconds, _ in work), doing="")
+        for n, (doing, seconds, do) in enumerate(work):
+            bar.update(task, doing=doing)
+            if not out.is_terminal:
+                out.print(f"{n + 1}/{len(work)} {doing}", highlight=False, soft_wrap=True)
+            yield do()
+            bar.advance(task, seconds)
 
 
 def describe(trial: Trial, result: dict[str, Any]) -> str:

@@ -5,10 +5,14 @@ Only ratios mean anything on a machine that is shared: compare what was taken in
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
+
+_SAMPLE_SECONDS = 0.005  # many times what the clock and the waking of threads take
 
 
 def in_turn(
@@ -32,19 +36,69 @@ def in_turn(
     for call in calls.values():
         for _ in range(warm_up):
             call()
-    names = list(calls)
-    seconds = {name: np.empty(rounds) for name in names}
-    for n in range(rounds):
-        first = n % len(names)
-        for name in names[first:] + names[:first]:
-            call = calls[name]
-            start = time.perf_counter()
-            for _ in range(calls_a_sample):
-                call()
-            seconds[name][n] = (time.perf_counter() - start) / calls_a_sample
-    return seconds
+    more = range(rounds).__contains__
+    return _rounds(calls, more, dict.fromkeys(calls, calls_a_sample), dict.fromkeys(calls, 0))
+
+
+def in_turn_within(
+    calls: Mapping[Hashable, Callable[[], object]],
+    seconds: float,
+    *,
+    most: int,
+    fewest: int = 5,
+    warm_up: int = 2,
+) -> dict[Hashable, np.ndarray]:
+    """As `in_turn`, with as many rounds as a time allows.
+
+    A sample of a short call is several of them, after one that is not timed: by then the caches
+    hold its own data again, and threads of the contender before it have gone to sleep.
+
+    Args:
+        calls: What to time, by name; each returns when its work is done.
+        seconds: For the rounds; the first calls, which compile, come on top.
+        most: Rounds at most.
+        fewest: Rounds at least, whatever they take.
+        warm_up: Calls of each beforehand, 2 or more; the last says how long it takes.
+
+    Returns:
+        Seconds a call, (rounds,) for each name.
+    """
+    expected = {name: _warm(call, warm_up) for name, call in calls.items()}
+    calls_a_sample = {name: math.ceil(_SAMPLE_SECONDS / t) for name, t in expected.items()}
+    untimed = {name: int(count > 1) for name, count in calls_a_sample.items()}
+    end = time.perf_counter() + seconds
+
+    def more(n):
+        return n < most and (n < fewest or time.perf_counter() < end)
+
+    return _rounds(calls, more, calls_a_sample, untimed)
 
 
 def ratio(seconds: np.ndarray, other: np.ndarray) -> float:
     """The median over rounds of one's time divided by the other's in the same round."""
     return float(np.median(seconds / other))
+
+
+def _warm(call, times):
+    for _ in range(times):
+        start = time.perf_counter()
+        call()
+        elapsed = time.perf_counter() - start
+    return elapsed
+
+
+def _rounds(calls, more, calls_a_sample, untimed):
+    """Rounds, as long as `more` says so of the number of those done."""
+    names = list(calls)
+    seconds = {name: [] for name in names}
+    for n in itertools.takewhile(more, itertools.count()):
+        first = n % len(names)
+        for name in names[first:] + names[:first]:
+            call = calls[name]
+            for _ in range(untimed[name]):
+                call()
+            start = time.perf_counter()
+            for _ in range(calls_a_sample[name]):
+                call()
+            seconds[name].append((time.perf_counter() - start) / calls_a_sample[name])
+    return {name: np.array(taken) for name, taken in seconds.items()}

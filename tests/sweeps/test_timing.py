@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from sweeps.harness.timing import in_turn, ratio
+from sweeps.harness.timing import in_turn, in_turn_within, ratio
 
 
 def test_every_round_begins_with_another():
@@ -25,3 +25,27 @@ def test_seconds_are_those_of_one_call():
 def test_ratio_is_taken_within_rounds():
     # Twice the other's time in every round, while the machine slows down threefold.
     assert ratio(np.array([2.0, 4.0, 6.0]), np.array([1.0, 2.0, 3.0])) == pytest.approx(2.0)
+
+
+def test_rounds_fill_the_time_and_short_calls_are_timed_several_at_once():
+    counts = {"short": 0, "long": 0}
+
+    def call(name, seconds):
+        counts[name] += 1
+        time.sleep(seconds)
+
+    calls = {"short": lambda: call("short", 0.0005), "long": lambda: call("long", 0.006)}
+    seconds = in_turn_within(calls, 0.3, most=50, warm_up=2)
+    rounds = len(seconds["long"])
+    assert 8 <= rounds <= 26  # of 6 ms, 5 ms and one call of 0.5 ms that is not timed
+    assert counts["long"] == 2 + rounds
+    a_sample = (counts["short"] - 2) / rounds
+    assert a_sample == int(a_sample)
+    assert 3 <= a_sample <= 11
+    assert 0.0005 <= np.median(seconds["short"]) < 0.003
+
+
+@pytest.mark.parametrize(("seconds", "most", "rounds"), [(0.0, 50, 5), (0.0, 2, 2), (9.0, 7, 7)])
+def test_rounds_have_bounds(seconds, most, rounds):
+    taken = in_turn_within({"a": lambda: time.sleep(0.005)}, seconds, most=most)
+    assert taken["a"].shape == (rounds,)

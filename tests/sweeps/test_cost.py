@@ -1,0 +1,220 @@
+"""`python -m sweeps.cost`: its contenders compute the same, its tables say what was measured."""
+
+import importlib.util
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from matplotlib import image
+
+import kerasbn
+from kerasbn import reference
+from sweeps.harness import cost_tables, cost_work, layer_cost, layer_data, net_cost
+
+TORCH = importlib.util.find_spec("torch") is not None
+MADE_WITH = ["threads", "tensorflow", "keras", "kerasbn", "torch", "jax", "code", "cpu", "commit"]
+TIMES = ["median_microseconds", "q1", "q3"]
+
+
+def over(name):
+    return [f"over_{name}", f"over_{name}_q1", f"over_{name}_q3"]
+
+
+def assert_close(actual, desired, tolerance):
+    assert actual.shape == desired.shape
+    assert np.abs(actual - desired).max() <= tolerance * np.abs(desired).max()
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "tolerance"),
+    [
+        ((16, 5), "float32", 1e-4),
+        ((4, 6, 5), "float32", 1e-4),
+        ((4, 3, 3, 5), "float32", 1e-4),
+        ((4, 3, 3, 5), "bfloat16", 2e-2),  # 8 bits
+    ],
+)
+def test_contenders_compute_batch_norm_and_its_gradients(shape, dtype, tolerance):
+    x, dy = layer_data.inputs(shape)
+    gamma, beta, *_ = layer_data.weights(5, 0)
+    y, cache = reference.forward(x, gamma, beta, layer_data.EPSILON)
+    expected = (y, *reference.backward(dy, cache))
+    calls = layer_cost.training(shape, dtype, chain=1)
+    compared = {key: call for key, call in calls.items() if key[1] not in ("relu", "four copies")}
+    assert {name for _, name in compared} >= {"keras", "kerasbn", "by hand"}
+    assert (("eager", "pytorch") in compared) == TORCH
+    for (_, name), call in compared.items():
+        found = [np.asarray(_float32(tensor)) for tensor in call()]
+        for actual, desired in zip(found, expected, strict=True):
+            if name == "pytorch" and actual.ndim == 4:
+                actual = np.moveaxis(actual, 1, -1)
+            assert_close(actual.reshape(desired.shape), desired, tolerance)
+
+
+def _float32(tensor):
+    return tf.cast(tensor, "float32") if tf.is_tensor(tensor) else tensor.detach().float()
+
+
+@pytest.mark.parametrize("name", ["keras", "kerasbn", "by hand"])
+def test_contenders_move_their_averages_and_use_them_in_inference(name):
+    x, _ = layer_data.inputs((16, 5))
+    gamma, beta, mean, variance = layer_data.weights(5, 0)
+    layer = layer_cost.LAYERS[name]((16, 5), "float32", 0)
+    assert len(layer.parameters) == 2
+    for _ in range(3):
+        layer.call(x, True)
+        mean = 0.99 * mean + 0.01 * x.mean(0)
+        variance = 0.99 * variance + 0.01 * x.var(0)
+    expected = gamma * (x - mean) / np.sqrt(variance + 1e-3) + beta
+    assert_close(layer.call(x, False).numpy(), expected, 1e-5)
+
+
+def test_contenders_apply_the_chain_in_inference():
+    x, _ = layer_data.inputs((16, 5))
+    expected = {"graph": x, "xla": x}
+    for n in range(3):
+        for mode, position in (("graph", n), ("xla", 0)):  # XLA's loop applies one layer
+            gamma, beta, mean, variance = layer_data.weights(5, position)
+            y = gamma * (expected[mode] - mean) / np.sqrt(variance + 1e-3) + beta
+            expected[mode] = y
+    for (mode, _), call in layer_cost.inference((16, 5), "float32", chain=3).items():
+        assert_close(call()[0].numpy(), expected[mode], 1e-5)
+
+
+def test_networks_have_batch_norm_where_they_should():
+    kinds = {"plain": None, "keras": keras.layers.BatchNormalization, "kerasbn": kerasbn.BatchNorm}
+    small = [net for net in net_cost.networks() if net.size in (1, 4)]
+    expected = {("dense net", 1): 2, ("dense net", 4): 5, ("LeNet", 4): 4}  # logits, too
+    for arm, kind in kinds.items():
+        setting = net_cost.Setting(arm, 8, False)
+        found = {(net.what, net.size): normed(net.model_fn(setting).model, kind) for net in small}
+        assert found == (dict.fromkeys(expected, 0) if arm == "plain" else expected)
+        conv_net = net_cost.conv_net(setting).model
+        assert normed(conv_net, kind) == (0 if arm == "plain" else 10)
+
+
+def normed(model, kind):
+    """How many layers are of a kind; with any other kind of batch norm, an error."""
+    kinds = (keras.layers.BatchNormalization, kerasbn.BatchNorm)
+    found = [type(layer) for layer in model.layers if isinstance(layer, kinds)]
+    assert set(found) <= {kind}
+    return len(found)
+
+
+def test_ratios_are_taken_within_rounds_and_modes():
+    samples = {
+        ("graph", "keras"): np.array([1.0, 2.0, 4.0]),
+        ("graph", "kerasbn"): np.array([0.5, 1.0, 2.0]),
+        ("xla", "keras"): np.array([0.25, 0.25, 0.25]),
+        ("xla", "kerasbn"): np.array([0.5, 0.5, 0.5]),
+        ("eager", "pytorch"): np.array([3.0, 6.0, 12.0]),
+    }
+    rows = pd.DataFrame(
+        cost_tables.rows(samples, "milliseconds", 1e3, over=("keras", "pytorch"), size="8x3")
+    ).set_index(["mode", "contender"])
+    assert rows.median_milliseconds.tolist() == [2000, 1000, 250, 500, 6000]
+    assert rows[["q1", "q3"]].loc["graph", "keras"].tolist() == [1500, 3000]
+    assert rows.over_keras.tolist() == [1, 0.5, 1, 2, 3]  # PyTorch's over graph mode's
+    assert rows.over_pytorch["graph", "kerasbn"] == pytest.approx(1 / 6)
+    assert (rows["size"] == "8x3").all()
+    assert (rows.rounds == 3).all()
+    alone = cost_tables.rows({("graph", "relu"): np.ones(3)}, "seconds", 1.0, over=("keras",))
+    assert np.isnan(alone[0]["over_keras"])
+
+
+def test_the_summary_has_geometric_means_and_the_worst_shape():
+    assert cost_tables.geometric_mean(pd.Series([0.5, 2.0])) == pytest.approx(1.0)
+    assert cost_tables.geometric_mean(pd.Series([1.0, 10.0, 100.0])) == pytest.approx(10.0)
+    frame = pd.DataFrame(
+        [
+            ("5x5", "tuned", "graph", "kerasbn", 0.25),
+            ("9x9", "tuned", "graph", "kerasbn", 1.0),
+            ("7x7x7x7", "held out", "graph", "kerasbn", 0.75),
+            ("5x5", "tuned", "graph", "keras", 1.0),
+        ],
+        columns=["size", "shapes", "mode", "contender", "over_keras"],
+    )
+    made = cost_tables.summary(frame, "kerasbn", "keras", ["rank", "shapes"])
+    assert made.to_numpy().tolist() == [
+        [2, "tuned", "0.50", "0.25", "5x5", "1.00", "9x9", 2],
+        [4, "held out", "0.75", "0.75", "7x7x7x7", "0.75", "7x7x7x7", 1],
+    ]
+    assert made.columns.tolist()[2:] == ["mean", "best", "best at", "worst", "worst at", "of"]
+
+
+def test_what_goes_with_graph_mode_in_a_chart():
+    frame = pd.DataFrame(
+        [("graph", "keras"), ("xla", "keras"), ("eager", "pytorch"), ("", "four copies")],
+        columns=["mode", "contender"],
+    ).assign(dtype="float32")
+    charts = {tuple(key): group.contender.tolist() for key, group in cost_tables.by_mode(frame)}
+    assert charts == {
+        ("graph", "float32"): ["keras", "pytorch", "four copies"],
+        ("xla", "float32"): ["keras"],
+    }
+
+
+CONTENDERS = {(m, c) for m in ("graph", "xla") for c in ("keras", "kerasbn", "by hand")}
+COLUMNS = ["what", "size", "shapes", "dtype", "mode", "contender", *TIMES]
+
+
+def contenders(table):
+    return set(table[["mode", "contender"]].itertuples(index=False, name=None))
+
+
+def test_a_run_writes_documented_tables_and_charts(small_data, tmp_path):
+    done = run(
+        *["--dataset=custom", f"--data_dir={small_data}", f"--results_dir={tmp_path}"],
+        *["--parts=layers", "--shape=8x3", "--dtype=float32"],
+        *["--rounds=2", "--seconds=0", "--threads=1"],
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "custom" / "cost"
+    layers = pd.read_csv(folder / "layers.csv", keep_default_na=False)
+    ratios = [*over("keras"), *over("pytorch")]
+    assert layers.columns.tolist() == [*COLUMNS, *ratios, "rounds", *MADE_WITH]
+    own = {("graph", "relu"), ("", "four copies"), *([("eager", "pytorch")] if TORCH else [])}
+    assert contenders(layers) == CONTENDERS | own
+    assert (layers.median_microseconds > 0).all()
+    assert set(layers["size"] + layers.shapes) == {"8x3held out"}
+    assert set(layers.rounds) == {2}
+    assert set(layers.threads) == {1}
+    for mode in ("graph", "xla"):
+        assert image.imread(folder / f"layers_{mode}_float32.png").shape[2] == 4
+
+
+def test_inference_has_a_table_of_its_own():
+    budget = cost_work.Budget(seconds=0.0, rounds=2, threads=1)
+    (_, _, measure), *others = cost_work.work(["inference"], [(8, 3)], ["float32"], None, budget)
+    assert others == []
+    tables = {name: pd.DataFrame(rows) for name, rows in measure().items()}
+    assert list(tables) == ["inference"]
+    inference = tables["inference"]
+    assert inference.columns.tolist() == [*COLUMNS, *over("keras"), *over("plain"), "rounds"]
+    assert contenders(inference) == CONTENDERS
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--shape=500", "2 to 4 positive whole numbers"),
+        ("--shape=8x0", "2 to 4 positive whole numbers"),
+        ("--seconds=nan", "finite"),
+        ("--parts=training", "layers|inference|nets|memory|backends"),
+    ],
+)
+def test_bad_input(flag, told):
+    done = run(flag)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert flag.split("=")[1] in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def run(*flags):
+    command = [sys.executable, "-m", "sweeps.cost", *flags]
+    return subprocess.run(command, capture_output=True, text=True)
