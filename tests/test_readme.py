@@ -73,6 +73,43 @@ def test_the_table_of_recalibration_is_that_of_the_tracked_results():
     ]
 
 
+def test_the_table_of_layers_is_that_of_the_tracked_results():
+    layers = pd.read_csv(ROOT / "results/mnist/cost/layers.csv")
+    inference = pd.read_csv(ROOT / "results/mnist/cost/inference.csv")
+    own = {
+        (table, mode): frame.query(
+            "what == 'layer' and dtype == 'float32' and contender == 'kerasbn' and mode == @mode"
+        ).set_index("size")
+        for table, frame, mode in [
+            ("layers", layers, "graph"),
+            ("layers", layers, "xla"),
+            ("inference", inference, "graph"),
+        ]
+    }
+    graph, xla = own["layers", "graph"], own["layers", "xla"]
+    assert table_of("results/mnist/cost/layers") == [
+        [
+            size,
+            "yes" if graph.shapes[size] == "tuned" else "no",
+            cell(graph.over_keras[size], ".2f"),
+            cell(xla.over_keras[size], ".2f"),
+            cell(graph.over_pytorch[size], ".2f"),
+            cell(own["inference", "graph"].over_keras[size], ".2f"),
+        ]
+        for size in graph.index
+    ]
+
+
+def test_the_table_of_steps_is_that_of_the_tracked_results():
+    steps = pd.read_csv(ROOT / "results/mnist/cost/steps.csv")
+    rows = []
+    for (what, size), net in steps.groupby(["what", "size"], sort=False):
+        over = net.set_index(["mode", "contender"]).over_plain
+        cells = [over[mode, who] for mode in ("graph", "xla") for who in ("keras", "kerasbn")]
+        rows.append([what, str(size), *(f"{value:.2f}" for value in cells)])
+    assert table_of("results/mnist/cost/steps") == rows
+
+
 def test_the_first_lines_are_those_of_the_tracked_results():
     tracked = medians("results/mnist/depth")
     first = README.split("\n## ")[0]
