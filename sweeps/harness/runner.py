@@ -60,12 +60,13 @@ class Runner:
             self._estimator = Estimator(model_fn, trial)
             self._network = trial.network
         self._estimator.initialize(trial)
-        data = self._dataset
+        x, y = training_data(self._dataset, trial.train_examples)
         return train_and_evaluate(
             self._estimator,
             TrainSpec(
-                lambda: batches(data.x_train, data.y_train, trial.batch_size, trial.seed),
+                lambda: batches(x, y, trial.batch_size, trial.seed),
                 trial.max_steps,
+                trial.steps_per_execution,
             ),
             EvalSpec(
                 lambda: self._test_set,
@@ -75,6 +76,14 @@ class Runner:
                 trial.curve_every,
             ),
         )
+
+
+def training_data(dataset: Dataset, count: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """The training images and labels, or so many of them, the same ones at every call."""
+    if count is None:
+        return dataset.x_train, dataset.y_train
+    chosen = np.random.default_rng(0).permutation(len(dataset.y_train))[:count]
+    return dataset.x_train[chosen], dataset.y_train[chosen]
 
 
 def batches(
