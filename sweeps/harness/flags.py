@@ -45,6 +45,11 @@ def define_data(values: flags.FlagValues) -> None:
     _define_data(Definer(values))
 
 
+def define_animate(values: flags.FlagValues) -> None:
+    """Defines the flag of studies that have an animation."""
+    Definer(values).switch("animate", False, "Write GIFs of the course of training, too.")
+
+
 @dataclasses.dataclass(frozen=True)
 class Definer:
     """Defines flags whose defaults a study may have changed, and which it may vary or lack.

@@ -14,6 +14,7 @@ _SOURCES = (
     ("sweeps", "harness/trial.py"),
     ("sweeps", "harness/models.py"),
     ("sweeps", "harness/estimator.py"),
+    ("sweeps", "harness/recorders.py"),
     ("sweeps", "harness/runner.py"),
 )
 

@@ -40,6 +40,7 @@ class Study:
         helps: Of common flags, where the protocol has reasons of its own.
         define_flags: Defines flags of its own.
         show: (tables) -> what a person sees at the end; default: median steps to target.
+        animate: (tables, folder) -> paths of the animations, for --animate.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Study:
     helps: Mapping[str, str] = dataclasses.field(default_factory=dict)
     define_flags: Callable[[absl_flags.FlagValues], None] = lambda values: None
     show: Callable[[Tables], pd.DataFrame] | None = None
+    animate: Callable[[Tables, Path], list[Path]] | None = None
 
 
 def main(study: Study, argv: Sequence[str] | None = None) -> int:
@@ -60,6 +62,8 @@ def main(study: Study, argv: Sequence[str] | None = None) -> int:
     def define_flags(values):
         flags.define(values, study.defaults, study.without, study.helps)
         study.define_flags(values)
+        if study.animate:
+            flags.define_animate(values)
 
     return command.main(
         study.name,
@@ -185,6 +189,8 @@ def _report(study, results, values):
     if (made.trials.status != "failed").any():
         progress.print_table(_shown(study, made))
         paths += study.draw(made, results.folder)
+        if study.animate and values.animate:
+            paths += study.animate(made, results.folder)
     if values.tensorboard:
         from sweeps.harness import tensorboard
 

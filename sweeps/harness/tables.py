@@ -126,7 +126,7 @@ def varying_columns(trials: pd.DataFrame, varied: Sequence[str]) -> list[str]:
     """`varied`, then each field of `Trial` that still differs where all of those agree."""
     by = list(varied)
     for name in _TRIAL_FIELDS:
-        if name in by or name == "seed":
+        if name in by or name == "seed" or name not in trials:
             continue
         if (trials.groupby(by, dropna=False)[name].nunique(dropna=False) > 1).any():
             by.append(name)
@@ -216,7 +216,11 @@ def _label(arm):
     name = "batch norm" if arm.pop("batch_norm") else "plain"
     if not pd.isna(arm.get("group_norm")):
         name, arm["groups"] = "group norm", arm.pop("group_norm")
-    details = [f"{k}={v}" for k, v in arm.items() if not pd.isna(v)]
+    details = [
+        f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}"
+        for k, v in arm.items()
+        if not pd.isna(v)
+    ]
     return f"{name} ({', '.join(details)})" if details else name
 
 
