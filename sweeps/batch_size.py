@@ -107,7 +107,7 @@ def errors(tables: Tables):
     trials = tables.trials[tables.trials.status != "failed"]
     trials = trials.assign(kind=kind(trials), error=1 - trials.final_accuracy.fillna(0))
     table = trials.pivot_table(index="batch_size", columns="kind", values="error", aggfunc="median")
-    table = table.map(lambda error: f"{error:.2%}" if error == error else "")
+    table = table.astype(float).map("{:.2%}".format).replace("nan%", "")
     return table.rename_axis(index="batch size").reset_index()
 
 

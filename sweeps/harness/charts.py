@@ -423,8 +423,9 @@ def settings(trials: pd.DataFrame) -> str:
         batch_size if "several" in batch_size else f"batch {batch_size}",
     ]
     if trials.batch_norm.any():
-        momentum, epsilon = (common(f"bn_{n}", "{:g}".format) for n in ("momentum", "epsilon"))
-        parts.append(f"batch norm: momentum {momentum}, epsilon {epsilon}")
+        options = {name: trials[f"bn_{name}"].dropna().unique() for name in ("momentum", "epsilon")}
+        told = [f"{name} {found[0]:g}" for name, found in options.items() if len(found) == 1]
+        parts.append(f"batch norm: {', '.join(told)}")
     seeds = trials.seed.nunique()
     return " · ".join([*parts, f"{seeds} seed{'s' if seeds > 1 else ''}"])
 
