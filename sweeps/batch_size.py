@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from absl import flags as absl_flags
 
 from sweeps.harness import flags
+from sweeps.harness.errors import UserError
 from sweeps.harness.study import Study, main
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ def define_flags(values: absl_flags.FlagValues) -> None:
 
 def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
     """Each batch size, the smallest first, each kind of normalization, each seed."""
+    if any(units % values.group_norm for units in values.hidden_units):
+        raise UserError(
+            f"--group_norm={values.group_norm} must divide the units of all layers, which are "
+            f"{','.join(map(str, values.hidden_units))}. Choose a common divisor."
+        )
     kinds = [{"batch_norm": False}, {"batch_norm": False, "group_norm": values.group_norm}]
     kinds = [kind for kind in kinds if False in flags.arms(values)]
     if True in flags.arms(values):

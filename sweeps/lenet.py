@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from absl import flags as absl_flags
 
 from sweeps.harness import flags
+from sweeps.harness.errors import UserError
 from sweeps.harness.study import Study, main
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ def define_flags(values: absl_flags.FlagValues) -> None:
 
 def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
     """Each arm, each rate, each seed; one row of the curve an epoch."""
+    if len(values.hidden_units) != 4:
+        raise UserError(
+            f"--hidden_units={','.join(map(str, values.hidden_units))}: LeNet has two convolutions "
+            "and two hidden dense layers. Give four numbers, such as 6,16,120,84."
+        )
     epoch = max(len(dataset.y_train) // values.batch_size, 1)
     return [
         flags.trial(
@@ -50,7 +56,7 @@ def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
             stop_at_target=False,
             steps_per_execution=epoch,
             record=("evaluation",),
-            record_steps=tuple(epoch * n for n in range(1, values.epochs + 1)),
+            record_steps=(values.epochs * epoch,),
         )
         for batch_norm in flags.arms(values)
         for rate in values.learning_rate
@@ -96,12 +102,16 @@ STUDY = Study(
         "hidden_units": "6,16,120,84",
         "learning_rate": [0.9, 1.0],
         "batch_size": 256,
+        "jit_compile": True,
+        "seeds": 3,
     },
     without=("max_steps", "eval_every", "bn_logits"),
     helps={
         "hidden_units": "Filters of the two convolutions, units of the two hidden dense layers.",
         "learning_rate": "Rates of SGD, separated by commas: the published ones of the two arms.",
         "batch_size": "Examples a training step; the source's.",
+        "jit_compile": "Compile steps with XLA: they take two thirds of the time.",
+        "seeds": "Number of seeds, 0 to N-1; three end in a quarter of an hour on two cores.",
     },
     define_flags=define_flags,
 )

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from sweeps.harness import tables
 from sweeps.harness.store import write_whole
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 # Okabe & Ito's palette: apart for the colour-blind, and apart in grey, for their lightness differs.
@@ -77,7 +77,7 @@ def steps_to_target(
     else:
         ax.set_ylim(bottom=0)
     if log:
-        ax.set_xscale("log")
+        _log_axis(ax, trials[x])
     ax.set_ylabel(f"training steps to {_target(trials)} test accuracy")
     ax.legend(frameon=False)
     return ax
@@ -116,9 +116,15 @@ def value(
         values = np.where(diverged, -np.inf, values)
         _medians(ax, group[x], values, label, look, shift, log=log)
     if log:
-        ax.set_xscale("log")
+        _log_axis(ax, pd.concat([group[x] for _, group in series]))
     ax.legend(frameon=False)
     return ax
+
+
+def _log_axis(ax, x):
+    """A logarithmic axis around these values, drawn there or not."""
+    ax.set_xscale("log")
+    ax.set_xlim(float(x.min()) / 1.7, float(x.max()) * 1.7)
 
 
 def _medians(ax, x, values, label, look, shift, *, log=False, joined=True):

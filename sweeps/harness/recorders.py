@@ -7,7 +7,7 @@ each thing that it finds: `trial_id, step`, then its `columns`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import keras
@@ -48,9 +48,9 @@ class Run(NamedTuple):
     test: tuple[np.ndarray, np.ndarray]
 
 
-def make(run: Run) -> dict[str, Recorder]:
-    """The recorders that a trial asks for, by name."""
-    return {name: _RECORDERS[name](run) for name in run.trial.record}
+def make(run: Run, names: Iterable[str]) -> dict[str, Recorder]:
+    """Recorders by name."""
+    return {name: _RECORDERS[name](run) for name in names}
 
 
 class _Stateless:
@@ -327,7 +327,7 @@ def _histogram(values):
 
 def _assign(variables, values):
     for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+        variable.assign(tf.convert_to_tensor(value))
 
 
 def _parts(x, y):

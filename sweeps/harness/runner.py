@@ -72,7 +72,7 @@ class Runner:
             gc.collect()  # the old network's graph holds itself in cycles
             self._estimator = Estimator(model_fn, trial)
             run = recorders.Run(self._estimator, trial, train, (data.x_test, data.y_test))
-            self._recorders = recorders.make(run)
+            self._recorders = recorders.make(run, trial.record)
             self._network = trial.network
         self._estimator.initialize(trial)
         return train_and_evaluate(
