@@ -127,7 +127,6 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
     def error(ax):
         ax = charts.value(series, ax, "batch_size", "test_error", log=True)
         ax.set(yscale="log", xlabel="examples a batch", ylabel="test error, percent")
-        ax.set_xticks(sorted(every.batch_size.unique()), sorted(every.batch_size.unique()))
         ax.set_yticks([2, 5, 10, 20, 50, 100], ["2", "5", "10", "20", "50", "100"])
         ax.minorticks_off()
         return ax

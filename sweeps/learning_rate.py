@@ -79,7 +79,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
         def chart(ax):
             series = by_series(frame, "learning_rate")
             ax = charts.value(series, ax, "learning_rate", "best_accuracy", log=True)
-            ax.set(ylim=(0, 1), ylabel="best test accuracy", xlabel="learning rate of SGD")
+            ax.set(ylabel="best test accuracy", xlabel="learning rate of SGD")
             return ax
 
         return chart

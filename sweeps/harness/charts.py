@@ -122,8 +122,10 @@ def value(
 
 
 def _log_axis(ax, x):
-    """A logarithmic axis around these values, drawn there or not."""
+    """A logarithmic axis around these values, which are its ticks, drawn there or not."""
     ax.set_xscale("log")
+    ax.set_xticks(sorted(x.unique()), [f"{each:g}" for each in sorted(x.unique())])
+    ax.xaxis.minorticks_off()
     ax.set_xlim(float(x.min()) / 1.7, float(x.max()) * 1.7)
 
 
@@ -201,6 +203,7 @@ def by_epoch(tables_: tables.Tables, ax: Axes, column: str, label: str, top: flo
                 **_look(position),
             )
     ax.set_ylim(0, top)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_xlabel("epoch")
     ax.set_ylabel(label)
     return ax
@@ -472,11 +475,15 @@ def save_panels(
         figure.subplots(rows, columns, sharex=bool(share), sharey=share, squeeze=False).flat
     )
     shown = {}
-    for ax, (name, draw) in zip(axes, panels.items(), strict=False):
+    for number, (name, draw) in enumerate(panels.items()):
+        ax = axes[number]
         draw(ax).set_title(name, fontsize=10)
         _tidy(ax)
         if share:
-            ax.label_outer()
+            lowest = number + columns >= len(panels)  # of its column; the last row may be shorter
+            ax.tick_params(labelbottom=lowest)
+            ax.set_xlabel(ax.get_xlabel() if lowest else "")
+            ax.set_ylabel(ax.get_ylabel() if number % columns == 0 else "")
         shown |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
         if ax.get_legend():
             ax.get_legend().remove()

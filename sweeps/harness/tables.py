@@ -156,7 +156,11 @@ def side_by_side(trials: pd.DataFrame, *x: str) -> pd.DataFrame:
     columns = {}
     for label, group in by_series(trials, *x):
         cells = {
-            key if len(x) > 1 else key[0]: (_summarize(part), part.max_steps.max())
+            # A blank is equal to itself only as a text.
+            tuple("" if pd.isna(value) else value for value in key): (
+                _summarize(part),
+                part.max_steps.max(),
+            )
             for key, part in group.groupby(list(x), dropna=False)
         }
         columns[f"{label}: median steps to {target}{looked_at}"] = {
@@ -167,7 +171,9 @@ def side_by_side(trials: pd.DataFrame, *x: str) -> pd.DataFrame:
             key: "-" if np.isinf(cell["median_seconds"]) else f"{cell['median_seconds']:.2f}"
             for key, (cell, _) in cells.items()
         }
-    return pd.DataFrame(columns).rename_axis(list(x)).reset_index().fillna("")
+    rows = {key: None for column in columns.values() for key in column}
+    cells = [[*key, *(column.get(key, "") for column in columns.values())] for key in rows]
+    return pd.DataFrame(cells, columns=[*x, *columns])
 
 
 def write(tables: Tables, folder: Path) -> list[Path]:
