@@ -92,15 +92,15 @@ def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
     ]
 
 
-def kind(trials):
-    """The kind of normalization of each trial, for a person."""
+def kinds(trials):
+    """The kind of normalization of each trial, in words."""
     import numpy as np
 
     return np.select(
         [
             trials.group_norm.notna(),
             ~trials.batch_norm.astype(bool),
-            trials.bn_renorm.fillna(False),
+            trials.bn_renorm.eq(True).fillna(False).astype(bool),
             trials.bn_virtual_batch_size.notna(),
         ],
         ["group norm", "plain", "batch norm, renorm", "batch norm, ghost batches"],
@@ -111,7 +111,7 @@ def kind(trials):
 def errors(tables: Tables):
     """Median test error by batch size and kind, as texts."""
     trials = tables.trials[tables.trials.status != "failed"]
-    trials = trials.assign(kind=kind(trials), error=1 - trials.final_accuracy.fillna(0))
+    trials = trials.assign(kind=kinds(trials), error=1 - trials.final_accuracy.fillna(0))
     table = trials.pivot_table(index="batch_size", columns="kind", values="error", aggfunc="median")
     table = table.astype(float).map("{:.2%}".format).replace("nan%", "")
     return table.rename_axis(index="batch size").reset_index()
@@ -122,7 +122,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
     from sweeps.harness import charts
 
     every = tables.trials.assign(test_error=100 * (1 - tables.trials.final_accuracy))
-    series = list(every.groupby(kind(every)))
+    series = list(every.groupby(kinds(every)))
 
     def error(ax):
         ax = charts.value(series, ax, "batch_size", "test_error", log=True)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from sweeps import batch_size, moving_average
 from sweeps.harness.errors import UserError
 from sweeps.harness.tables import median, with_misses
 
@@ -747,21 +748,11 @@ def _kinds(tables):
     """The trials with their kind of normalization and test error, a diverged one's being chance."""
     names = ("group_norm", "bn_renorm", "bn_virtual_batch_size", "batch_size", "final_accuracy")
     trials = tables.trials(*names)
-    kinds = np.select(
-        [
-            trials.group_norm.notna(),
-            ~trials.batch_norm.astype(bool),
-            trials.bn_renorm.eq(True),
-            trials.bn_virtual_batch_size.notna(),
-        ],
-        ["group norm", "plain", "batch norm, renorm", "batch norm, ghost batches"],
-        "batch norm",
-    )
+    kinds = batch_size.kinds(trials)
     return trials.assign(kind=kinds, error=1 - trials.final_accuracy.fillna(0.1))
 
 
 def _statistics_steps(tables):
     """First recorded step at the target: a row a kind of statistics, a column a run."""
-    frame = tables.recorded("statistics", ("target_accuracy",), "statistics", "accuracy")
-    frame["reached"] = frame.step.where(frame.accuracy >= frame.target_accuracy, np.inf)
-    return frame.groupby(["statistics", "trial_id"]).reached.min().unstack()
+    found = tables.read("statistics", "trial_id", "step", "statistics", "accuracy")
+    return moving_average.first_steps(found, tables.trials())

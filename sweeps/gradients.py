@@ -10,6 +10,7 @@ Normalization"), so that networks of 50 layers and more are hard to train.
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,36 +92,26 @@ def ratios(tables: Tables):
 
 
 def draw(tables: Tables, folder: Path) -> list[Path]:
-    """Gradient norm by layer, a panel for each activation and step; the deepest by themselves."""
+    """Gradient norm by layer, a panel for each activation and step, of the three deepest."""
     from sweeps.harness import charts
 
-    frame = norms(tables)
-    deepest_of_study = frame[~frame.hidden_units.map(_equal)].depth.max()
-    paths = []
-    for depth in sorted(
-        set(frame.depth[frame.hidden_units.map(_equal) & (frame.depth > 1)])
-        | {deepest_of_study} - {float("nan")}
-    ):
+    frame, paths = norms(tables), []
+    for depth in sorted(frame.depth.unique())[-3:]:
         of_depth = frame[frame.depth == depth]
         panels = {
-            f"{name}, step {step}": lambda ax, rows=rows: charts.gradients(rows, ax)
+            f"{name}, step {step}": functools.partial(charts.gradients, rows)
             for (name, step), rows in of_depth.groupby(["activation", "step"])
         }
-        trials = tables.trials[tables.trials.depth == depth]
         paths.append(
             charts.save_panels(
                 folder / f"gradients_{depth}_layers.png",
                 panels,
                 f"How the loss depends on each of {depth} hidden layers",
-                charts.settings(trials),
+                charts.settings(tables.trials[tables.trials.depth == depth]),
                 columns=of_depth.step.nunique(),
             )
         )
     return paths
-
-
-def _equal(hidden_units):
-    return len(set(str(hidden_units).split("-"))) == 1
 
 
 STUDY = Study(

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from sweeps.harness.tables import Tables
     from sweeps.harness.trial import Trial
 
-_EVALUATED_EVERY = 10  # steps in a call; the curve has a row for each
-
 
 def define_flags(values: absl_flags.FlagValues) -> None:
     """The study's own flags."""
@@ -56,7 +54,7 @@ def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
             seed=seed,
             optimizer="sgd",
             stop_at_target=False,
-            steps_per_execution=_EVALUATED_EVERY,
+            steps_per_execution=values.eval_every,
         )
         for activation in values.activation
         for rate in values.learning_rate
@@ -120,7 +118,7 @@ STUDY = Study(
         "hidden_units": "100,100,100",
         "batch_size": 60,
         "max_steps": 2000,
-        "eval_every": _EVALUATED_EVERY,
+        "eval_every": 10,
         "bn_logits": False,
     },
     helps={

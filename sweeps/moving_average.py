@@ -55,13 +55,16 @@ def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
     ]
 
 
-def steps_to_target(tables: Tables):
-    """The first recorded step at the target, a row a kind of statistics, a column a seed."""
+def first_steps(found, trials):
+    """The first recorded step at the target, a row a kind of statistics, a column a seed.
+
+    Args:
+        found: What the recorder found: `trial_id`, `step`, `statistics`, `accuracy`.
+        trials: The trials: `trial_id`, `seed`, `target_accuracy`.
+    """
     import numpy as np
 
-    found = tables.recorded["statistics"].merge(
-        tables.trials[["trial_id", "seed", "target_accuracy"]], on="trial_id"
-    )
+    found = found.merge(trials[["trial_id", "seed", "target_accuracy"]], on="trial_id")
     found["reached"] = found.step.where(found.accuracy >= found.target_accuracy, np.inf)
     first = found.groupby(["statistics", "seed"], sort=False).reached.min()
     return first.unstack()
@@ -74,7 +77,7 @@ def medians(tables: Tables):
 
     from sweeps.harness.tables import median
 
-    steps = steps_to_target(tables)
+    steps = first_steps(tables.recorded["statistics"], tables.trials)
     budget = tables.trials.max_steps.max()
     target = f"{100 * tables.trials.target_accuracy.iloc[0]:g}%"
     rows = {

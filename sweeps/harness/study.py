@@ -97,11 +97,6 @@ def run(study: Study, values: absl_flags.FlagValues) -> int:
 def _check_fits(trials, dataset):
     for trial in trials:
         available = len(dataset.y_train)
-        if (trial.train_examples or 0) > available:
-            raise UserError(
-                f"--train_examples={trial.train_examples} is more than the {available} training "
-                f"{dataset.unit} of {dataset.name}. Choose a smaller number."
-            )
         used = trial.train_examples or available
         if trial.batch_size > used:
             raise UserError(
