@@ -197,6 +197,16 @@ def test_rows_of_several_columns_for_a_person(record):
     ]
 
 
+def test_series_meet_in_a_row_where_a_setting_is_blank(record):
+    records = [record(9), record(5, batch_norm=True), record(6, batch_norm=True, decay_steps=167.0)]
+    trials = tables.from_records(records, ("decay_steps",)).trials
+    frame = tables.side_by_side(trials, "decay_steps")
+    assert frame.values.tolist() == [
+        ["", "9 (1/1)", "0.90", "5 (1/1)", "0.50"],
+        [167.0, "", "", "6 (1/1)", "0.60"],
+    ]
+
+
 def test_what_was_recorded_becomes_a_table_of_its_own(tmp_path, record):
     recorded = {"gradients": {"columns": ["layer", "norm"], "rows": [[0, 1, 0.5], [10, 1, 0.25]]}}
     made = tables.from_records([{**record(3), "recorded": recorded}, record(4, seed=1)], ("depth",))
