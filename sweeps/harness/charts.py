@@ -300,14 +300,15 @@ def statistics(found: pd.DataFrame, ax: Axes, target: float) -> Axes:
 def histograms(rows: pd.DataFrame, ax: Axes) -> Axes:
     """Distributions as filled steps of equal height: columns `batch_norm`, `low`, `high`, `counts`.
 
-    One row for each arm. A distribution of a single value is a line.
+    One row for each arm. A distribution that is too narrow to be seen beside the other is a line.
     """
+    span = rows.high.max() - rows.low.min()
     for position, row in enumerate(rows.sort_values("batch_norm").itertuples()):
         counts = np.array(row.counts.split("-"), float)
         color = _look(position)["color"]
         label = _arm(row.batch_norm)
-        if row.high - row.low < 1e-6:
-            ax.axvline(row.low, color=color, lw=2, label=label)
+        if row.high - row.low <= 0.03 * span:
+            ax.axvline((row.low + row.high) / 2, color=color, lw=2, label=label)
             continue
         edges = np.linspace(row.low, row.high, len(counts) + 1)
         ax.stairs(counts / counts.max(), edges, fill=True, alpha=0.55, color=color, label=label)
