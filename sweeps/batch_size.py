@@ -109,9 +109,9 @@ def kinds(trials):
 
 
 def errors(tables: Tables):
-    """Median test error by batch size and kind, as texts."""
+    """Median test error by batch size and kind, as texts; a diverged run's is that of a guess."""
     trials = tables.trials[tables.trials.status != "failed"]
-    trials = trials.assign(kind=kinds(trials), error=1 - trials.final_accuracy.fillna(0))
+    trials = trials.assign(kind=kinds(trials), error=1 - trials.final_accuracy.fillna(0.1))
     table = trials.pivot_table(index="batch_size", columns="kind", values="error", aggfunc="median")
     table = table.astype(float).map("{:.2%}".format).replace("nan%", "")
     return table.rename_axis(index="batch size").reset_index()

@@ -585,6 +585,15 @@ def test_what_is_missing_is_not_run_and_says_what(judge):
         judge(1, trials=depths(False, 10))
 
 
+def test_nothing_to_compare_is_no_verdict(judge):
+    with pytest.raises(claims.NotRunError, match="runs to compare"):
+        judge(19, trials=batches(("batch norm", 2, 0.9), ("renorm", 8, 0.9)))
+    network = {"hidden_units": "-".join(["9"] * 12), "depth": 12, "final_accuracy": 0.9}
+    network |= {"activation": "relu", "batch_norm": True}
+    with pytest.raises(claims.NotRunError, match="several depths"):
+        gradients(judge, 16, [network], lambda t, n: 1.5**-n)
+
+
 def test_a_crashed_trial_is_no_result(judge):
     crashed = trial(depth=3, batch_norm=False, steps_to_target=None, status="failed")
     frame = pd.concat([depths(False, 10, 20), trials(crashed)])
