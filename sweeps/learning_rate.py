@@ -34,8 +34,8 @@ def define_flags(values: absl_flags.FlagValues) -> None:
         "decay_steps",
         None,
         "Time constants of the learning rate's exponential decay in the arm with batch norm, in "
-        "training steps; 0: no decay. The second of the defaults is six times as fast as the "
-        "first, as in the paper.",
+        "training steps; 0: no decay. 167 is six times as fast as 1,000, "
+        "as in the paper.",
         "0 or positive",
         lambda v: v >= 0,
     )

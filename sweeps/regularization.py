@@ -79,10 +79,9 @@ def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
 
 def accuracies(tables: Tables):
     """A row a trial that was evaluated: its setting in words, training and test accuracy, gap."""
-    import pandas as pd
-
-    found = tables.recorded.get("evaluation", pd.DataFrame(columns=["trial_id", "data"]))
+    found = tables.recorded["evaluation"]
     found = found.pivot(index="trial_id", columns="data", values="accuracy")
+    found = found.reindex(columns=["train", "test"]).astype(float)
     frame = tables.trials.merge(found, left_on="trial_id", right_index=True)
     frame = frame.fillna({"dropout": 0.0, "l2": 0.0})
     frame["gap"] = frame.train - frame.test
@@ -107,6 +106,8 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
     from sweeps.harness import charts
 
     frame = accuracies(tables)
+    if frame.empty:  # all runs diverged
+        return []
     names = list(frame.setting.unique())
     series = [
         (

@@ -282,8 +282,9 @@ def train_and_evaluate(
     test_set, classify = eval_spec.input_fn(), estimator.classify
     batches = train_spec.input_fn()
     seconds = []
-    for recorder in record_spec.recorders.values():
+    for name, recorder in record_spec.recorders.items():
         recorder.start()
+        history.recorded[name] = {"columns": list(recorder.columns), "rows": []}
     _record(history, record_spec, 0)
     step = 0
     while step < train_spec.max_steps:
@@ -333,8 +334,7 @@ def _next_stop(step, train_spec, eval_spec, record_spec):
 
 
 def _record(history, record_spec, step):
-    if step not in record_spec.steps:
-        return
-    for name, recorder in record_spec.recorders.items():
-        table = history.recorded.setdefault(name, {"columns": list(recorder.columns), "rows": []})
-        table["rows"] += [(step, *row) for row in recorder.rows(step)]
+    if step in record_spec.steps:
+        for name, recorder in record_spec.recorders.items():
+            rows = [(step, *row) for row in recorder.rows(step)]
+            history.recorded[name]["rows"] += rows

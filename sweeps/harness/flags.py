@@ -89,14 +89,15 @@ class Definer:
 
     def choice(self, name, otherwise, of, help_):
         """One of a few words."""
-        self._define(flags.EnumParser(of), name, otherwise, f"<{'|'.join(of)}>: {help_}")
+        choices = f"<{'|'.join(of)}>: "
+        self._define(flags.EnumParser(of), name, otherwise, help_, before=choices)
 
     def integers(self, name, otherwise, help_):
         """One or more positive whole numbers."""
         parser = _ListParser(flags.IntegerParser(lower_bound=1))
         self._define(parser, name, otherwise, help_)
 
-    def _define(self, parser, name, otherwise, help_):
+    def _define(self, parser, name, otherwise, help_, before=""):
         """Whether the study has the flag; if so, it is defined."""
         if name in self.without:
             return False
@@ -108,7 +109,7 @@ class Definer:
             parser,
             name,
             default,
-            self._help(name, help_),
+            before + self._help(name, help_),
             flag_values=self.values,
             serializer=flags.CsvListSerializer(",") if several else flags.ArgumentSerializer(),
         )
@@ -260,7 +261,8 @@ class _ListParser(flags.ArgumentParser):
 
     def __init__(self, of: flags.ArgumentParser):
         self._of = of
-        self.syntactic_help = f"one or more, separated by commas; each {of.syntactic_help or of}"
+        each = of.syntactic_help and f"; each {of.syntactic_help}"
+        self.syntactic_help = f"one or more, separated by commas{each}"
 
     def parse(self, argument):
         """The tuple; a ValueError that says what is wrong with the first that is."""
