@@ -275,7 +275,9 @@ def lenet_accuracy_swings(tables: StudyTables) -> Finding:
     frame = _pick(
         tables.recorded("curves", ("learning_rate",), "test_accuracy"), batch_norm=True
     ).dropna(subset=["test_accuracy"])
-    falls = frame.groupby("trial_id").test_accuracy.agg(lambda a: (-a.diff()).max())
+    falls = frame.groupby("trial_id").test_accuracy.agg(lambda a: (-a.diff()).max()).dropna()
+    if falls.empty:
+        raise NotRunError("a second epoch")
     swinging = int((falls >= 0.02).sum())
     words = (
         f"largest fall from an epoch to the next: median {100 * falls.median():.1f} points, at "

@@ -456,7 +456,7 @@ def save_panels(
     subtitle: str,
     *,
     columns: int,
-    share: bool | str = True,
+    share: bool = True,
     size: tuple[float, float] = (3.6, 2.9),
 ) -> Path:
     """Draws panels, row by row, with one legend; returns the path of the PNG file.
@@ -472,9 +472,7 @@ def save_panels(
     """
     rows = -(-len(panels) // columns)
     figure = _figure(size[0] * columns, size[1] * rows + 1.0, title)
-    axes = list(
-        figure.subplots(rows, columns, sharex=bool(share), sharey=share, squeeze=False).flat
-    )
+    axes = list(figure.subplots(rows, columns, sharex=share, sharey=share, squeeze=False).flat)
     shown = {}
     for number, (name, draw) in enumerate(panels.items()):
         ax = axes[number]
