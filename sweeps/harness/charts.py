@@ -358,6 +358,9 @@ def animate_histograms(path: Path, rows: pd.DataFrame, title: str) -> Path:
                 ax.set_title(f"{tensor.replace('_', '-')} {layer}", fontsize=8)
                 ax.tick_params(labelsize=7)
         figure.suptitle(f"{title}, step {step}", x=0.01, ha="left", fontsize=12)
+        figure.legends.clear()
+        shown = axes[0, 0].get_legend_handles_labels()
+        figure.legend(*shown, loc="upper right", ncols=2, frameon=False, fontsize=9)
 
     movie = FuncAnimation(figure, frame, frames=steps, cache_frame_data=False)
     temporary = path.with_name(f".{path.name}.tmp.gif")
