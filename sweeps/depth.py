@@ -16,10 +16,11 @@ from absl import flags as absl_flags
 
 from sweeps.harness import flags
 from sweeps.harness.study import Study, main
-from sweeps.harness.trial import Trial
 
 if TYPE_CHECKING:
+    from sweeps.harness.data import Dataset
     from sweeps.harness.tables import Tables
+    from sweeps.harness.trial import Trial
 
 
 def define_flags(values: absl_flags.FlagValues) -> None:
@@ -34,17 +35,15 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
 
 
-def trials(values: absl_flags.FlagValues, dataset: str) -> list[Trial]:
+def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
     """The first d hidden layers, d = 1 to all; each arm, each seed. The deepest come first."""
-    common = flags.trial_fields(values, dataset)
     deepest = len(values.hidden_units)
     return [
-        Trial(
-            **{
-                **common,
-                "hidden_units": values.hidden_units[:depth],
-                "curve_every": values.curve_every if depth == deepest else 0,
-            },
+        flags.trial(
+            values,
+            dataset.name,
+            hidden_units=values.hidden_units[:depth],
+            curve_every=values.curve_every if depth == deepest else 0,
             batch_norm=batch_norm,
             seed=seed,
         )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from sweeps.harness import tables
 from sweeps.harness.store import write_whole
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 # Okabe & Ito's palette: apart for the colour-blind, and apart in grey, for their lightness differs.
@@ -24,6 +25,7 @@ _LOOKS = [
     {"color": "#009E73", "marker": "v", "linestyle": ":"},
     {"color": "#000000", "marker": "X", "linestyle": "-"},
 ]
+_COLORS = ["#E69F00", "#56B4E9", "#D55E00", "#CC79A7", "#009E73", "#999999", "#0072B2", "#000000"]
 
 # Contenders of `sweeps.cost`, each with its look in every chart.
 _CONTENDERS = {
@@ -32,13 +34,17 @@ _CONTENDERS = {
 }
 
 
-def steps_to_target(trials: pd.DataFrame, ax: Axes, x: str) -> Axes:
+def steps_to_target(
+    trials: pd.DataFrame, ax: Axes, x: str, *, log: bool = False, joined: bool = True
+) -> Axes:
     """Steps to target by a column: each seed a dot, medians joined, misses on the budget's line.
 
     Args:
         trials: The trials table, of one target accuracy.
         ax: Where to draw.
         x: A column of numbers.
+        log: Whether its axis is logarithmic.
+        joined: Whether the values of `x` are in a row, so that a line may join them.
     """
     budget = float(trials.max_steps.max())
     missed = False
@@ -46,7 +52,7 @@ def steps_to_target(trials: pd.DataFrame, ax: Axes, x: str) -> Axes:
     for position, (label, group) in enumerate(series):
         look = _look(position)
         shift = 0.12 * (position - (len(series) - 1) / 2)
-        places = group[x].to_numpy(float) + shift
+        places = _shifted(group[x], shift, log)
         steps = tables.with_misses(group.steps_to_target)
         hit = np.isfinite(steps)
         missed |= not hit.all()
@@ -59,13 +65,7 @@ def steps_to_target(trials: pd.DataFrame, ax: Axes, x: str) -> Axes:
             facecolors="none",
             edgecolors=look["color"],
         )
-        medians = (
-            group.assign(steps=steps).groupby(x).steps.agg(lambda s: tables.median(s.to_numpy()))
-        )
-        line = np.where(np.isfinite(medians), medians, np.nan)
-        ax.plot(
-            medians.index.to_numpy(float) + shift, line, label=f"{label} (median)", lw=2, **look
-        )
+        _medians(ax, group[x], steps, label, look, shift, log=log, joined=joined)
     if missed:
         ax.axhline(budget, color="#777777", linestyle="--", linewidth=1)
         ax.annotate(
@@ -78,11 +78,77 @@ def steps_to_target(trials: pd.DataFrame, ax: Axes, x: str) -> Axes:
             fontsize=8,
         )
         ax.set_yscale("log")
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(lambda y, _: f"{y:g}" if f"{y:g}"[0] in "235" else "")
     else:
         ax.set_ylim(bottom=0)
+    if log:
+        _log_axis(ax, trials[x])
     ax.set_ylabel(f"training steps to {_target(trials)} test accuracy")
     ax.legend(frameon=False)
     return ax
+
+
+def value(
+    series: list[tuple[str, pd.DataFrame]], ax: Axes, x: str, y: str, *, log: bool = False
+) -> Axes:
+    """A result by a column: each seed a dot, medians joined, diverged runs crosses at the bottom.
+
+    Args:
+        series: Trials by their label, such as `tables.by_series` gives.
+        ax: Where to draw.
+        x: A column of numbers.
+        y: The result's column.
+        log: Whether the axis of `x` is logarithmic.
+    """
+    for position, (label, group) in enumerate(series):
+        look = _look(position)
+        shift = 0.12 * (position - (len(series) - 1) / 2)
+        places = _shifted(group[x], shift, log)
+        diverged = (group.status == "diverged").to_numpy()
+        values = group[y].astype("Float64").to_numpy(float, na_value=np.nan)
+        ax.scatter(
+            places[~diverged], values[~diverged], s=22, alpha=0.55, linewidths=0, **_dots(look)
+        )
+        ax.scatter(
+            places[diverged],
+            np.full(diverged.sum(), 0.02),
+            transform=ax.get_xaxis_transform(),
+            s=45,
+            marker="x",
+            color=look["color"],
+            label=f"{label}, diverged" if diverged.any() else None,
+        )
+        values = np.where(diverged, -np.inf, values)
+        _medians(ax, group[x], values, label, look, shift, log=log)
+    if log:
+        _log_axis(ax, pd.concat([group[x] for _, group in series]))
+    ax.legend(frameon=False)
+    return ax
+
+
+def _log_axis(ax, x):
+    """A logarithmic axis around these values, which are its ticks, drawn there or not."""
+    ax.set_xscale("log")
+    ax.set_xticks(sorted(x.unique()), [f"{each:g}" for each in sorted(x.unique())])
+    ax.xaxis.minorticks_off()
+    ax.set_xlim(float(x.min()) / 1.7, float(x.max()) * 1.7)
+
+
+def _medians(ax, x, values, label, look, shift, *, log=False, joined=True):
+    """Joins the medians of the finite values; an infinite one is left out of the line."""
+    medians = x.to_frame("x").assign(values=values).groupby("x")["values"]
+    medians = medians.agg(lambda each: tables.median(each.to_numpy()))
+    line = np.where(np.isfinite(medians), medians, np.nan)
+    places = _shifted(medians.index.to_series(), shift, log)
+    look = look if joined else look | {"linestyle": "none", "markersize": 10, "mew": 0}
+    ax.plot(places, line, label=f"{label} (median)", lw=2, **look)
+
+
+def _shifted(x, shift, log):
+    """Places beside `x`, so that series do not hide each other."""
+    places = x.to_numpy(float)
+    return places * 2**shift if log else places + shift
 
 
 def accuracy(tables_: tables.Tables, ax: Axes, x: str) -> Axes:
@@ -195,6 +261,196 @@ def milliseconds(rows: pd.DataFrame, ax: Axes, call: str) -> Axes:
     return ax
 
 
+def by_epoch(tables_: tables.Tables, ax: Axes, column: str, label: str, top: float | None) -> Axes:
+    """A column of the curves, a line a seed, where a trial's curve has one row an epoch.
+
+    Args:
+        tables_: The trials to draw, and the curves in which theirs are.
+        ax: Where to draw.
+        column: Of the curves.
+        label: Of the vertical axis.
+        top: Where it ends; `None`: where the values do.
+    """
+    for position, (name, group) in enumerate(tables.by_series(tables_.trials)):
+        for n, trial_id in enumerate(group.trial_id):
+            values = tables_.curves[tables_.curves.trial_id == trial_id][column].to_numpy(float)
+            ax.plot(
+                np.arange(1, len(values) + 1),
+                values,
+                label=f"{name}, one line a seed" if n == 0 else None,
+                alpha=0.75,
+                lw=1.3,
+                markersize=4,
+                **_look(position),
+            )
+    ax.set_ylim(0, top)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel(label)
+    return ax
+
+
+def errors_by_step(errors: pd.DataFrame, ax: Axes) -> Axes:
+    """Test error of each seed by step: columns `batch_norm`, `trial_id`, `step`, `loss`."""
+    for position, (batch_norm, arm) in enumerate(errors.groupby("batch_norm")):
+        for n, (_, run) in enumerate(arm.groupby("trial_id")):
+            ax.plot(
+                run.step.to_numpy(),
+                run.loss.to_numpy(),
+                label=f"{_arm(batch_norm)}, one line a seed" if n == 0 else None,
+                alpha=0.75,
+                lw=1.3,
+                markersize=4,
+                **_look(position),
+            )
+    ax.set_yscale("log")
+    ax.set_xlabel("training step")
+    ax.set_ylabel("mean squared error on the test points")
+    return ax
+
+
+def fits(trials: pd.DataFrame, predictions: pd.DataFrame, ax: Axes) -> Axes:
+    """The test points, and the curve that each trial fits to them."""
+    for position, trial in enumerate(trials.sort_values("batch_norm").itertuples()):
+        found = predictions[predictions.trial_id == trial.trial_id]
+        if position == 0:
+            ax.scatter(found.x, found.y, s=8, color="#BBBBBB", linewidths=0, label="test points")
+        look = _look(position) | {"marker": None}
+        ax.plot(found.x, found.predicted, label=_arm(trial.batch_norm), lw=2.5, **look)
+    ax.set_xlabel("x")
+    ax.set_ylabel("y")
+    return ax
+
+
+def percentiles(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """The 15th, 50th and 85th percentile by step: columns `step`, `p15`, `p50`, `p85`."""
+    ax.fill_between(
+        rows.step,
+        rows.p15,
+        rows.p85,
+        color="#56B4E9",
+        alpha=0.4,
+        linewidth=0,
+        label="15th to 85th percentile",
+    )
+    ax.plot(rows.step, rows.p50, color="#0072B2", lw=2, label="median")
+    ax.set_xlabel("training step")
+    ax.set_ylabel("input of the sigmoid")
+    return ax
+
+
+def gradients(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """Gradient norm by layer, each seed a thin line, medians thick; a norm of 0 is left out."""
+    for position, (batch_norm, arm) in enumerate(rows.groupby("batch_norm")):
+        look = _look(position)
+        norms = arm.gradient_norm.where(arm.gradient_norm > 0)
+        arm = arm.assign(gradient_norm=norms)
+        for _, run in arm.groupby("trial_id"):
+            ax.plot(run.layer, run.gradient_norm, lw=0.7, alpha=0.5, color=look["color"])
+        medians = arm.groupby("layer").gradient_norm.median()
+        ax.plot(
+            medians.index,
+            medians,
+            lw=2,
+            markersize=4,
+            label=f"{_arm(batch_norm)} (median; thin: seeds)",
+            **look,
+        )
+    ax.set_yscale("log")
+    ax.set_xlabel("hidden layer, 1 next to the input")
+    ax.set_ylabel("norm of the loss's gradient")
+    return ax
+
+
+def statistics(found: pd.DataFrame, ax: Axes, target: float) -> Axes:
+    """Median accuracy by step, a line a kind of statistics, with its name at its end or beside."""
+    for position, (name, rows) in enumerate(found.groupby("statistics", sort=False)):
+        medians = rows.groupby("step").accuracy.median()
+        style = ["-", "--", "-.", ":"][position % 4]
+        color = _COLORS[position % len(_COLORS)]
+        ax.plot(medians.index, medians, lw=1.8, label=name, color=color, linestyle=style)
+    ax.axhline(target, color="#777777", linestyle="--", linewidth=1)
+    ax.set_ylim(0, 1)
+    ax.set_xlim(left=0)
+    ax.set_xlabel("training step")
+    ax.set_ylabel("accuracy on the test set")
+    ax.legend(frameon=False, fontsize=8)
+    return ax
+
+
+def histograms(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """Distributions as filled steps of equal height: columns `batch_norm`, `low`, `high`, `counts`.
+
+    One row for each arm. A distribution that is too narrow to be seen beside the other is a line.
+    """
+    span = rows.high.max() - rows.low.min()
+    for position, row in enumerate(rows.sort_values("batch_norm").itertuples()):
+        counts = np.array(row.counts.split("-"), float)
+        color = _look(position)["color"]
+        label = _arm(row.batch_norm)
+        if row.high - row.low <= 0.03 * span:
+            ax.axvline((row.low + row.high) / 2, color=color, lw=2, label=label)
+            continue
+        edges = np.linspace(row.low, row.high, len(counts) + 1)
+        ax.stairs(counts / counts.max(), edges, fill=True, alpha=0.55, color=color, label=label)
+    ax.set_ylim(0, 1.1)
+    ax.set_yticks([])
+    return ax
+
+
+def save_histograms(path: Path, rows: pd.DataFrame, title: str, subtitle: str) -> Path:
+    """A grid of histograms: a column a layer; pre-activations and activations, first and last step.
+
+    Args:
+        path: Where to.
+        rows: `step`, `layer`, `tensor`, and the columns of `histograms`.
+        title: Of the whole.
+        subtitle: What all have in common.
+    """
+    ends = rows[rows.step.isin([rows.step.min(), rows.step.max()])]
+    panels = {}
+    for tensor in ("pre_activation", "activation"):
+        for (step, layer), of_panel in ends[ends.tensor == tensor].groupby(["step", "layer"]):
+            name = f"layer {layer}, step {step}\n{tensor.replace('_', '-')}"
+            panels[name] = functools.partial(histograms, of_panel)
+    layers = ends.layer.nunique()
+    return save_panels(path, panels, title, subtitle, columns=layers, share=False, size=(1.7, 1.5))
+
+
+def animate_histograms(path: Path, rows: pd.DataFrame, title: str) -> Path:
+    """A GIF, a frame a recorded step, of what `save_histograms` shows; axes stay as they are."""
+    from matplotlib.animation import FuncAnimation, PillowWriter
+
+    tensors = ["pre_activation", "activation"]
+    layers = sorted(rows.layer.unique())
+    figure = _figure(1.5 * len(layers), 3.6, title)
+    axes = figure.subplots(len(tensors), len(layers), squeeze=False)
+    steps = sorted(rows.step.unique())
+    bounds = rows.groupby(["tensor", "layer"]).agg(low=("low", "min"), high=("high", "max"))
+
+    def frame(step):
+        for i, tensor in enumerate(tensors):
+            for j, layer in enumerate(layers):
+                ax = axes[i, j]
+                ax.clear()
+                chosen = (rows.step == step) & (rows.layer == layer) & (rows.tensor == tensor)
+                histograms(rows[chosen], ax)
+                ax.set_xlim(*bounds.loc[(tensor, layer)])
+                ax.set_title(f"{tensor.replace('_', '-')} {layer}", fontsize=8)
+                ax.tick_params(labelsize=7)
+        figure.suptitle(f"{title}, step {step}", x=0.01, ha="left", fontsize=12)
+        figure.legends.clear()
+        shown = axes[0, 0].get_legend_handles_labels()
+        figure.legend(*shown, loc="upper right", ncols=2, frameon=False, fontsize=9)
+
+    movie = FuncAnimation(figure, frame, frames=steps, cache_frame_data=False)
+    temporary = path.with_name(f".{path.name}.tmp.gif")
+    movie.save(temporary, writer=PillowWriter(fps=2), dpi=80)
+    write_whole(path, temporary.read_bytes())
+    temporary.unlink()
+    return path
+
+
 def bars(table: pd.DataFrame, ax: Axes, label: str) -> Axes:
     """Groups of bars, each with its number.
 
@@ -218,42 +474,144 @@ def bars(table: pd.DataFrame, ax: Axes, label: str) -> Axes:
     return ax
 
 
+def bars_of_seeds(
+    series: list[tuple[str, pd.Series]], names: list[str], ax: Axes, label: str
+) -> Axes:
+    """Groups of bars, each the median of its seeds, with every seed as a dot.
+
+    Args:
+        series: For each bar of a group, what it is and the seeds' values, by the group's name. Two
+            by two they belong together: they have one colour, the first of them hatched.
+        names: Of the groups, in their order.
+        ax: Where to draw.
+        label: Of the vertical axis, with the unit.
+    """
+    width = 0.8 / len(series)
+    for position, (name, values) in enumerate(series):
+        places = np.arange(len(names)) + width * (position - (len(series) - 1) / 2)
+        medians = values.groupby(level=0).median().reindex(names)
+        color, first = _look(position // 2)["color"], position % 2 == 0
+        style = {"facecolor": "white" if first else color, "hatch": "///" if first else None}
+        ax.bar(places, medians, width * 0.92, label=name, edgecolor=color, **style)
+        places = dict(zip(names, places, strict=True))
+        seeds = [places[each] for each in values.index]
+        ax.scatter(seeds, values, s=9, color="#333333", linewidths=0, alpha=0.7, zorder=3)
+    ax.set_xticks(range(len(names)), names, fontsize=8)
+    ax.set_ylabel(label)
+    ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+    return ax
+
+
 def settings(trials: pd.DataFrame) -> str:
     """What all trials of a chart have in common, for its subtitle."""
 
     def common(name, text=str):
         values = trials[name].dropna().unique()
-        return text(values[0]) if len(values) == 1 else "several"
+        return text(values[0]) if len(values) == 1 else f"several {name.replace('_', ' ')}s"
 
+    batch_size = common("batch_size")
     parts = [
         common("dataset"),
         common("activation"),
         f"{common('optimizer')} at {common('learning_rate', '{:g}'.format)}",
-        f"batch {common('batch_size')}",
+        batch_size if "several" in batch_size else f"batch {batch_size}",
     ]
     if trials.batch_norm.any():
-        momentum, epsilon = (common(f"bn_{n}", "{:g}".format) for n in ("momentum", "epsilon"))
-        parts.append(f"batch norm: momentum {momentum}, epsilon {epsilon}")
+        options = {name: trials[f"bn_{name}"].dropna().unique() for name in ("momentum", "epsilon")}
+        told = [f"{name} {found[0]:g}" for name, found in options.items() if len(found) == 1]
+        parts.append(f"batch norm: {', '.join(told)}")
     seeds = trials.seed.nunique()
     return " · ".join([*parts, f"{seeds} seed{'s' if seeds > 1 else ''}"])
 
 
 def save(path: Path, draw: Callable[[Axes], Axes], title: str, subtitle: str) -> Path:
     """Draws one chart into a PNG file of 150 dots an inch; returns its path."""
-    from matplotlib.figure import (
-        Figure,
-    )  # no pyplot: no global state, and no window system asked for
-
-    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    figure = _figure(7.2, 4.6, title)
     ax = draw(figure.add_subplot())
-    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     ax.set_title(subtitle, loc="left", fontsize=8, color="#555555")
+    _tidy(ax)
+    return _write(figure, path)
+
+
+def save_panels(
+    path: Path,
+    panels: Mapping[str, Callable[[Axes], Axes]],
+    title: str,
+    subtitle: str,
+    *,
+    columns: int,
+    share: bool = True,
+    size: tuple[float, float] = (3.6, 2.9),
+) -> Path:
+    """Draws panels, row by row, with one legend; returns the path of the PNG file.
+
+    Args:
+        path: Where to.
+        panels: What to draw, by the panel's title.
+        title: Of the whole.
+        subtitle: What all panels have in common.
+        columns: Panels in a row.
+        share: Whether they have the same axes.
+        size: Of a panel, in inches.
+    """
+    rows = -(-len(panels) // columns)
+    figure = _figure(size[0] * columns, size[1] * rows + 1.0, title)
+    axes = list(figure.subplots(rows, columns, sharex=share, sharey=share, squeeze=False).flat)
+    shown = {}
+    for number, (name, draw) in enumerate(panels.items()):
+        ax = axes[number]
+        draw(ax).set_title(name, fontsize=10)
+        _tidy(ax)
+        if share:
+            lowest = number + columns >= len(panels)  # of its column; the last row may be shorter
+            ax.tick_params(labelbottom=lowest)
+            ax.set_xlabel(ax.get_xlabel() if lowest else "")
+            ax.set_ylabel(ax.get_ylabel() if number % columns == 0 else "")
+        shown |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+        if ax.get_legend():
+            ax.get_legend().remove()
+    for ax in axes[len(panels) :]:
+        ax.remove()
+    if shown:
+        fit = int(figure.get_figwidth() / (0.55 + 0.075 * max(map(len, shown))))  # in a row
+        figure.legend(
+            shown.values(),
+            shown,
+            loc="outside lower center",
+            ncols=max(min(fit, len(shown)), 1),
+            frameon=False,
+            fontsize=9,
+        )
+    # The title has an empty second line, which keeps the place.
+    height = figure.get_figheight()
+    figure.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=13, fontweight="bold")
+    figure.text(0.01, 0.98 - 0.26 / height, subtitle, va="top", fontsize=8, color="#555555")
+    return _write(figure, path)
+
+
+def _figure(width, height, title):
+    # No pyplot: no global state, and no window system asked for.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    return figure
+
+
+def _tidy(ax):
     ax.grid(alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def _write(figure, path):
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
     write_whole(path, content.getvalue())
     return path
+
+
+def _arm(batch_norm):
+    return "batch norm" if batch_norm else "plain"
 
 
 def _look(position):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from absl import flags
@@ -19,14 +19,22 @@ _ACTIVATIONS = [
 ]
 
 
-def define(values: flags.FlagValues, defaults: Mapping[str, Any]) -> None:
+def define(
+    values: flags.FlagValues,
+    defaults: Mapping[str, Any],
+    without: Collection[str] = (),
+    helps: Mapping[str, str] | None = None,
+) -> None:
     """Defines the flags of all studies.
 
     Args:
         values: Where to.
-        defaults: The study's own defaults, by flag.
+        defaults: The study's own defaults, by flag. A list: the study varies it, and the flag takes
+            one or more, separated by commas.
+        without: Flags that mean nothing to the study.
+        helps: The study's own help texts, by flag.
     """
-    definer = _Definer(values, defaults)
+    definer = Definer(values, defaults, without, helps or {})
     _define_data(definer)
     _define_training(definer)
     _define_engine(definer)
@@ -34,41 +42,81 @@ def define(values: flags.FlagValues, defaults: Mapping[str, Any]) -> None:
 
 def define_data(values: flags.FlagValues) -> None:
     """Defines only where the data come from and where the results go."""
-    _define_data(_Definer(values, {}))
+    _define_data(Definer(values))
+
+
+def define_animate(values: flags.FlagValues) -> None:
+    """Defines the flag of studies that have an animation."""
+    Definer(values).switch("animate", False, "Write GIFs of the course of training, too.")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Definer:
-    """Defines flags whose defaults a study may have changed."""
+class Definer:
+    """Defines flags whose defaults a study may have changed, and which it may vary or lack.
+
+    Attributes: see `define`.
+    """
 
     values: flags.FlagValues
-    defaults: Mapping[str, Any]
-
-    def default(self, name, otherwise):
-        return self.defaults.get(name, otherwise)
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    without: Collection[str] = ()
+    helps: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def integer(self, name, otherwise, lowest, help_):
-        default = self.default(name, otherwise)
-        flags.DEFINE_integer(name, default, help_, lower_bound=lowest, flag_values=self.values)
+        """A whole number."""
+        self._define(flags.IntegerParser(lower_bound=lowest), name, otherwise, help_)
 
     def number(self, name, otherwise, help_, allowed, fits):
-        default = self.default(name, otherwise)
-        flags.DEFINE_float(name, default, help_, flag_values=self.values)
-        flags.register_validator(
-            name,
-            lambda v: math.isfinite(v) and fits(v),
-            f"must be {allowed}",
-            flag_values=self.values,
-        )
+        """A finite number for which `fits` holds; `allowed` says so."""
+
+        def check(value):
+            values = value if isinstance(value, tuple) else (value,)
+            return all(v is None or (math.isfinite(v) and fits(v)) for v in values)
+
+        if self._define(flags.FloatParser(), name, otherwise, help_):
+            message = f"must be {allowed}"
+            flags.register_validator(name, check, message, flag_values=self.values)
 
     def switch(self, name, otherwise, help_):
-        flags.DEFINE_bool(name, self.default(name, otherwise), help_, flag_values=self.values)
+        """On or off."""
+        if name not in self.without:
+            default = self.defaults.get(name, otherwise)
+            flags.DEFINE_bool(name, default, self._help(name, help_), flag_values=self.values)
 
     def text(self, name, otherwise, help_):
-        flags.DEFINE_string(name, self.default(name, otherwise), help_, flag_values=self.values)
+        """Any text."""
+        self._define(flags.ArgumentParser(), name, otherwise, help_)
 
     def choice(self, name, otherwise, of, help_):
-        flags.DEFINE_enum(name, self.default(name, otherwise), of, help_, flag_values=self.values)
+        """One of a few words."""
+        choices = f"<{'|'.join(of)}>: "
+        self._define(flags.EnumParser(of), name, otherwise, help_, before=choices)
+
+    def integers(self, name, otherwise, help_):
+        """One or more positive whole numbers."""
+        parser = _ListParser(flags.IntegerParser(lower_bound=1))
+        self._define(parser, name, otherwise, help_)
+
+    def _define(self, parser, name, otherwise, help_, before=""):
+        """Whether the study has the flag; if so, it is defined."""
+        if name in self.without:
+            return False
+        default = self.defaults.get(name, otherwise)
+        if isinstance(default, list):
+            parser = _ListParser(parser)
+        several = isinstance(parser, _ListParser)
+        flags.DEFINE(
+            parser,
+            name,
+            default,
+            before + self._help(name, help_),
+            flag_values=self.values,
+            serializer=flags.CsvListSerializer(",") if several else flags.ArgumentSerializer(),
+        )
+        return True
+
+    def _help(self, name, otherwise):
+        return self.helps.get(name, otherwise)
 
 
 def _define_data(define):
@@ -98,13 +146,10 @@ def _define_training(define):
     define.integer(
         "seeds", 5, 1, "Number of seeds, 0 to N-1: five show the spread, and medians are robust."
     )
-    flags.DEFINE(
-        _UnitsParser(),
+    define.integers(
         "hidden_units",
-        define.default("hidden_units", "500,400,300,200,100,50,25"),
+        "500,400,300,200,100,50,25",
         "Units of the hidden layers, from the first, separated by commas.",
-        flag_values=define.values,
-        serializer=flags.CsvListSerializer(","),
     )
     define.choice("activation", "relu", _ACTIVATIONS, "Activation of the hidden layers.")
     define.number(
@@ -192,6 +237,11 @@ def trial_fields(values: flags.FlagValues, dataset: str) -> dict[str, Any]:
     return {**fields, "dataset": dataset}
 
 
+def trial(values: flags.FlagValues, dataset: str, **changes: Any) -> Trial:
+    """The trial that the flags describe, with fields that the study sets."""
+    return Trial(**{**trial_fields(values, dataset), **changes})
+
+
 def arms(values: flags.FlagValues) -> tuple[bool, ...]:
     """The values of `batch_norm` that are asked for."""
     return (False, True) if values.batch_norm is None else (values.batch_norm,)
@@ -210,18 +260,19 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-class _UnitsParser(flags.ArgumentParser):
-    """Positive whole numbers, separated by commas."""
+class _ListParser(flags.ArgumentParser):
+    """One or more, separated by commas, as a tuple."""
 
-    syntactic_help = "positive whole numbers, separated by commas"
+    def __init__(self, of: flags.ArgumentParser):
+        self._of = of
+        each = of.syntactic_help and f"; each {of.syntactic_help}"
+        self.syntactic_help = f"one or more, separated by commas{each}"
 
     def parse(self, argument):
-        """The numbers, as a tuple."""
+        """The tuple; a ValueError that says what is wrong with the first that is."""
         words = argument.split(",") if isinstance(argument, str) else argument
-        if not all(str(word).strip().isdecimal() and int(word) > 0 for word in words):
-            raise ValueError(f"expected {self.syntactic_help}, such as 500,400,300")
-        return tuple(int(word) for word in words)
+        return tuple(self._of.parse(w.strip() if isinstance(w, str) else w) for w in words)
 
     def flag_type(self):
         """For --help."""
-        return "comma separated numbers"
+        return f"comma separated {self._of.flag_type()}s"

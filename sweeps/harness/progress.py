@@ -86,6 +86,8 @@ def describe(trial: Trial, result: dict[str, Any]) -> str:
     steps = result.get("steps_to_target")
     if result["status"] != "done":
         outcome = result["status"]
+    elif trial.target_accuracy is None:
+        outcome = f"loss {result['final_loss']:.3g}"
     elif steps is None:
         outcome = f"not in {trial.max_steps} steps"
     else:

@@ -15,6 +15,7 @@ _SOURCES = (
     ("sweeps", "harness/models.py"),
     ("sweeps", "harness/fused_adam.py"),
     ("sweeps", "harness/estimator.py"),
+    ("sweeps", "harness/recorders.py"),
     ("sweeps", "harness/runner.py"),
 )
 

@@ -15,9 +15,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sweeps.harness import provenance
+from sweeps.harness import provenance, recorders
 from sweeps.harness.data import Dataset
-from sweeps.harness.estimator import Estimator, EvalSpec, TestSet, TrainSpec, train_and_evaluate
+from sweeps.harness.estimator import (
+    Estimator,
+    EvalSpec,
+    Recorder,
+    RecordSpec,
+    TestSet,
+    TrainSpec,
+    train_and_evaluate,
+)
 from sweeps.harness.models import model_fn
 from sweeps.harness.trial import Trial
 
@@ -33,11 +41,13 @@ class Runner:
 
     def __init__(self, dataset: Dataset, threads: int, save_models: bool):
         _set_threads(threads)
+        tf.get_logger().setLevel("ERROR")  # it takes the functions of several nets for one's
         self._dataset = dataset
         self._test_set = TestSet(dataset.x_test, dataset.y_test)
         self._save_models = save_models
         self._environment = {"threads": threads, **provenance.environment()}
         self._estimator: Estimator | None = None
+        self._recorders: dict[str, Recorder] = {}
         self._network: Trial | None = None
 
     def run(self, trial: Trial) -> dict[str, Any]:
@@ -54,18 +64,23 @@ class Runner:
         return result
 
     def _train(self, trial):
+        data = self._dataset
+        train = training_data(data, trial.train_examples)
         if trial.network != self._network:
             self._estimator = self._network = None
+            self._recorders = {}
             gc.collect()  # the old network's graph holds itself in cycles
             self._estimator = Estimator(model_fn, trial)
+            run = recorders.Run(self._estimator, trial, train, (data.x_test, data.y_test))
+            self._recorders = recorders.make(run, trial.record)
             self._network = trial.network
         self._estimator.initialize(trial)
-        data = self._dataset
         return train_and_evaluate(
             self._estimator,
             TrainSpec(
-                lambda: batches(data.x_train, data.y_train, trial.batch_size, trial.seed),
+                lambda: batches(*train, trial.batch_size, trial.seed),
                 trial.max_steps,
+                trial.steps_per_execution,
             ),
             EvalSpec(
                 lambda: self._test_set,
@@ -74,7 +89,16 @@ class Runner:
                 trial.stop_at_target,
                 trial.curve_every,
             ),
+            RecordSpec(self._recorders, trial.record_steps),
         )
+
+
+def training_data(dataset: Dataset, count: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """The training images and labels, or so many of them, the same ones at every call."""
+    if count is None:
+        return dataset.x_train, dataset.y_train
+    chosen = np.random.default_rng(0).permutation(len(dataset.y_train))[:count]
+    return dataset.x_train[chosen], dataset.y_train[chosen]
 
 
 def batches(

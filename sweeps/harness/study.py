@@ -19,6 +19,9 @@ from sweeps.harness.errors import UserError
 from sweeps.harness.trial import Trial
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from sweeps.harness.data import Dataset
     from sweeps.harness.tables import Tables
 
 
@@ -29,28 +32,38 @@ class Study:
     Attributes:
         name: Of its module and of its folder.
         question: What it answers, in a sentence, for --help.
-        trials: (flag values, data set's name) -> the trials, the longest first.
+        trials: (flag values, data set) -> the trials, the longest first.
         varied: Columns that it varies, first the one that tables have in their rows.
         draw: (tables, folder) -> paths of the charts that were written.
-        defaults: Of common flags, where the protocol has others.
+        defaults: Of common flags, where the protocol has others; a list where it varies them.
+        without: Common flags that mean nothing to it.
+        helps: Of common flags, where the protocol has reasons of its own.
         define_flags: Defines flags of its own.
+        show: (tables) -> what a person sees at the end; default: median steps to target.
+        animate: (tables, folder) -> paths of the animations, for --animate.
     """
 
     name: str
     question: str
-    trials: Callable[[absl_flags.FlagValues, str], list[Trial]]
+    trials: Callable[[absl_flags.FlagValues, Dataset], list[Trial]]
     varied: Sequence[str]
     draw: Callable[[Tables, Path], list[Path]]
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    without: Sequence[str] = ()
+    helps: Mapping[str, str] = dataclasses.field(default_factory=dict)
     define_flags: Callable[[absl_flags.FlagValues], None] = lambda values: None
+    show: Callable[[Tables], pd.DataFrame] | None = None
+    animate: Callable[[Tables, Path], list[Path]] | None = None
 
 
 def main(study: Study, argv: Sequence[str] | None = None) -> int:
     """Runs a study from its command line; returns the exit status."""
 
     def define_flags(values):
-        flags.define(values, study.defaults)
+        flags.define(values, study.defaults, study.without, study.helps)
         study.define_flags(values)
+        if study.animate:
+            flags.define_animate(values)
 
     return command.main(
         study.name,
@@ -67,11 +80,11 @@ def run(study: Study, values: absl_flags.FlagValues) -> int:
     from sweeps.harness import data, provenance, store
 
     dataset = data.load(values.dataset, values.data_dir)
-    trials = study.trials(values, dataset.name)
+    trials = list(dict.fromkeys(study.trials(values, dataset)))
     _check_fits(trials, dataset)
     print(
         f"Data: {dataset.name} ({len(dataset.y_train):,} training and {len(dataset.y_test):,} test "
-        f"images) from {dataset.source}",
+        f"{dataset.unit}) from {dataset.source}",
         flush=True,
     )
     results = store.Store(Path(values.results_dir) / dataset.name / study.name)
@@ -82,13 +95,14 @@ def run(study: Study, values: absl_flags.FlagValues) -> int:
 
 
 def _check_fits(trials, dataset):
-    batch_size = max(trial.batch_size for trial in trials)
-    if batch_size > len(dataset.y_train):
-        raise UserError(
-            f"--batch_size={batch_size} is more than the {len(dataset.y_train)} training images of "
-            f"{dataset.name}. Choose a smaller one."
-        )
     for trial in trials:
+        available = len(dataset.y_train)
+        used = trial.train_examples or available
+        if trial.batch_size > used:
+            raise UserError(
+                f"--batch_size={trial.batch_size} is more than the {used} training {dataset.unit} "
+                f"of {dataset.name}. Choose a smaller one."
+            )
         if trial.eval_every > trial.max_steps:
             raise UserError(
                 f"--eval_every={trial.eval_every} is more than --max_steps={trial.max_steps}: the "
@@ -168,10 +182,20 @@ def _report(study, results, values):
     made = tables.from_records(records, study.varied)
     paths = tables.write(made, results.folder)
     if (made.trials.status != "failed").any():
-        progress.print_table(tables.side_by_side(made.trials, study.varied[0]))
+        progress.print_table(_shown(study, made))
         paths += study.draw(made, results.folder)
+        if study.animate and values.animate:
+            paths += study.animate(made, results.folder)
     if values.tensorboard:
         from sweeps.harness import tensorboard
 
         paths.append(tensorboard.write(records, results.folder / "tensorboard"))
     print("Wrote", *[f"  {os.path.relpath(path)}" for path in paths], sep="\n")
+
+
+def _shown(study, made):
+    from sweeps.harness import tables
+
+    if study.show:
+        return study.show(made)
+    return tables.side_by_side(made.trials, *[c for c in study.varied if c != "batch_norm"])

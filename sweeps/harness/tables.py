@@ -9,8 +9,9 @@ failed one (it crashed) is no result and is in no summary.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,15 @@ _RESULTS = {
     "seconds_total": "Float64",
 }
 _ENVIRONMENT = ["threads", "tensorflow", "keras", "kerasbn", "code", "cpu"]
+_NULLABLE = {
+    "seed": "Int64",
+    "depth": "Int64",
+    "bn_logits": "boolean",
+    "bn_renorm": "boolean",
+    "bn_virtual_batch_size": "Int64",
+    "group_norm": "Int64",
+    "train_examples": "Int64",
+}
 TRIAL_COLUMNS = [
     *_BEFORE,
     *[name for name in _TRIAL_FIELDS if name not in _BEFORE],
@@ -44,11 +54,17 @@ TRIAL_COLUMNS = [
 
 
 class Tables(NamedTuple):
-    """The three tables of a study; see the README for their columns."""
+    """The tables of a study; see the README for their columns.
+
+    Attributes: trials: One row a trial. curves: One row a step of a trial. summary: One row a point
+        of the grid. recorded: What was measured besides, by the name of its recorder, whose columns
+        follow on `trial_id` and `step`; see `sweeps.harness.recorders`.
+    """
 
     trials: pd.DataFrame
     curves: pd.DataFrame
     summary: pd.DataFrame
+    recorded: Mapping[str, pd.DataFrame] = MappingProxyType({})
 
 
 def from_records(records: Iterable[dict[str, Any]], varied: Sequence[str]) -> Tables:
@@ -61,13 +77,14 @@ def from_records(records: Iterable[dict[str, Any]], varied: Sequence[str]) -> Ta
     """
     records = list(records)
     trials = trials_table(records)
-    return Tables(trials, curves_table(records), summary_table(trials, varied))
+    summary = summary_table(trials, varied)
+    return Tables(trials, curves_table(records), summary, recorded_tables(records))
 
 
 def trials_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row a trial, in the order of the configurations."""
     frame = pd.DataFrame([_row(r) for r in records], columns=TRIAL_COLUMNS).astype(_RESULTS)
-    frame = frame.astype({"seed": "Int64", "depth": "Int64", "bn_logits": "boolean"})
+    frame = frame.astype(_NULLABLE)
     return frame.sort_values(["depth", "batch_norm", *_other_fields(frame), "seed", "trial_id"])
 
 
@@ -80,6 +97,17 @@ def curves_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     ]
     frame = pd.DataFrame(rows, columns=["trial_id", "step", "train_loss", "test_accuracy"])
     return frame.astype({"step": "Int64", "train_loss": "Float64", "test_accuracy": "Float64"})
+
+
+def recorded_tables(records: Sequence[dict[str, Any]]) -> dict[str, pd.DataFrame]:
+    """A table for each recorder, with the rows of all trials, by trial and step."""
+    rows: dict[str, list] = {}
+    columns: dict[str, list[str]] = {}
+    for record in sorted(records, key=lambda r: r["trial_id"]):
+        for name, recorded in record.get("recorded", {}).items():
+            columns[name] = ["trial_id", "step", *recorded["columns"]]
+            rows.setdefault(name, []).extend([record["trial_id"], *row] for row in recorded["rows"])
+    return {name: pd.DataFrame(rows[name], columns=columns[name]) for name in rows}
 
 
 def summary_table(trials: pd.DataFrame, varied: Sequence[str]) -> pd.DataFrame:
@@ -98,7 +126,7 @@ def varying_columns(trials: pd.DataFrame, varied: Sequence[str]) -> list[str]:
     """`varied`, then each field of `Trial` that still differs where all of those agree."""
     by = list(varied)
     for name in _TRIAL_FIELDS:
-        if name in by or name == "seed":
+        if name in by or name == "seed" or name not in trials:
             continue
         if (trials.groupby(by, dropna=False)[name].nunique(dropna=False) > 1).any():
             by.append(name)
@@ -120,30 +148,39 @@ def by_series(trials: pd.DataFrame, *x: str) -> list[tuple[str, pd.DataFrame]]:
     ]
 
 
-def side_by_side(trials: pd.DataFrame, x: str) -> pd.DataFrame:
+def side_by_side(trials: pd.DataFrame, *x: str) -> pd.DataFrame:
     """The summary for a person: a row for each value of `x`, the series side by side, as texts."""
     target = f"{100 * trials.target_accuracy.iloc[0]:g}%"
     every = trials.eval_every.max()
     looked_at = "" if every == 1 else f", looked at every {every} steps"
     columns = {}
-    for label, group in by_series(trials, x):
-        cells = {value: _summarize(part) for value, part in group.groupby(x)}
-        budget = group.max_steps.max()
+    for label, group in by_series(trials, *x):
+        cells = {
+            # A blank is equal to itself only as a text.
+            tuple("" if pd.isna(value) else value for value in key): (
+                _summarize(part),
+                part.max_steps.max(),
+            )
+            for key, part in group.groupby(list(x), dropna=False)
+        }
         columns[f"{label}: median steps to {target}{looked_at}"] = {
-            value: f"{_steps(cell['median_steps'], budget)} ({cell['reached']}/{cell['total']})"
-            for value, cell in cells.items()
+            key: f"{_steps(cell['median_steps'], budget)} ({cell['reached']}/{cell['total']})"
+            for key, (cell, budget) in cells.items()
         }
         columns["seconds" + " " * len(columns)] = {  # blanks tell columns of one title apart
-            value: "-" if np.isinf(cell["median_seconds"]) else f"{cell['median_seconds']:.2f}"
-            for value, cell in cells.items()
+            key: "-" if np.isinf(cell["median_seconds"]) else f"{cell['median_seconds']:.2f}"
+            for key, (cell, _) in cells.items()
         }
-    return pd.DataFrame(columns).rename_axis(x).reset_index().fillna("")
+    rows = {key: None for column in columns.values() for key in column}
+    cells = [[*key, *(column.get(key, "") for column in columns.values())] for key in rows]
+    return pd.DataFrame(cells, columns=[*x, *columns])
 
 
 def write(tables: Tables, folder: Path) -> list[Path]:
-    """Writes trials.csv, curves.csv and summary.csv; returns their paths."""
+    """Writes trials.csv, curves.csv, summary.csv and those of recorders; returns their paths."""
     paths = []
-    for name, frame in tables._asdict().items():
+    first = {name: getattr(tables, name) for name in ("trials", "curves", "summary")}
+    for name, frame in (first | dict(tables.recorded)).items():
         paths.append(folder / f"{name}.csv")
         write_whole(paths[-1], frame.to_csv(index=False).encode())
     return paths
@@ -181,18 +218,25 @@ def _steps(median_steps, budget):
 
 
 def _label(arm):
-    details = [f"{k}={v}" for k, v in arm.items() if k != "batch_norm" and not pd.isna(v)]
-    name = "batch norm" if arm["batch_norm"] else "plain"
+    arm = dict(arm)
+    name = "batch norm" if arm.pop("batch_norm") else "plain"
+    if not pd.isna(arm.get("group_norm")):
+        name, arm["groups"] = "group norm", arm.pop("group_norm")
+    details = [
+        f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}"
+        for k, v in arm.items()
+        if not pd.isna(v)
+    ]
     return f"{name} ({', '.join(details)})" if details else name
 
 
 def _row(record):
     trial = Trial.from_json(record["trial"])
+    fields = dataclasses.asdict(trial)
     return {
         **record,
-        **record["trial"],
+        **{k: "-".join(map(str, v)) if isinstance(v, tuple) else v for k, v in fields.items()},
         "depth": trial.depth,
-        "hidden_units": "-".join(map(str, trial.hidden_units)),
         **{name: record["environment"].get(name) for name in _ENVIRONMENT},
     }
 

@@ -7,6 +7,7 @@ import pytest
 from sweeps.harness.estimator import (
     Estimator,
     EvalSpec,
+    RecordSpec,
     TestSet,
     TrainSpec,
     required_right,
@@ -105,6 +106,38 @@ def test_training_goes_on_after_the_target_where_it_does_not_stop_there(estimato
     assert result.steps_to_target == stopped.steps_to_target
     assert result.final_step == 40
     assert result.best_accuracy == max(accuracy for _, _, accuracy in result.curve)
+
+
+def test_a_call_of_several_steps_ends_where_something_is_looked_at(estimator):
+    several = Estimator(model_fn, trial(steps_per_execution=4))
+    several.initialize(trial())
+    rows = train_and_evaluate(
+        several,
+        TrainSpec(lambda: batches(IMAGES, LABELS, 50, 3), 11, 4),
+        EvalSpec(lambda: TestSet(TEST_IMAGES, TEST_LABELS), 6, 1.0, True),
+        RecordSpec({}, (5,)),
+    ).curve
+    assert [step for step, _, _ in rows] == [4, 5, 6, 8, 11]
+    losses = [loss for _, loss, _ in history(estimator, max_steps=11, target=1.0).curve]
+    spans = [losses[:4], losses[4:5], losses[5:6], losses[6:8], losses[8:]]
+    expected = [sum(span) / len(span) for span in spans]
+    np.testing.assert_allclose([loss for _, loss, _ in rows], expected, rtol=1e-4)
+
+
+def test_divergence_within_a_call_is_found_at_its_step():
+    net = {"learning_rate": 1e30, "batch_norm": False, "activation": "linear"}
+    found = []
+    for steps in (1, 30):
+        estimator = Estimator(model_fn, trial(**net, steps_per_execution=steps))
+        estimator.initialize(trial(**net))
+        run = train_and_evaluate(
+            estimator,
+            TrainSpec(lambda: batches(IMAGES, LABELS, 50, 3), 40, steps),
+            EvalSpec(lambda: TestSet(TEST_IMAGES, TEST_LABELS), 40, 1.0, True),
+        )
+        found.append((run.status, run.final_step))
+    assert found[0] == found[1]
+    assert found[0][0] == "diverged"
 
 
 def test_the_same_seed_gives_the_same_run_and_another_one_another(estimator):

@@ -105,6 +105,19 @@ def test_columns_and_their_order_are_the_contract(record):
         "curve_every",
         "stop_at_target",
         "jit_compile",
+        "architecture",
+        "kernel_stddev",
+        "bias",
+        "decay_steps",
+        "bn_renorm",
+        "bn_virtual_batch_size",
+        "group_norm",
+        "dropout",
+        "l2",
+        "train_examples",
+        "steps_per_execution",
+        "record",
+        "record_steps",
         "reached",
         "steps_to_target",
         "seconds_to_target",
@@ -167,4 +180,51 @@ def test_series_are_labelled_by_what_tells_them_apart(record):
         "plain",
         "batch norm (bn_layer=keras)",
         "batch norm (bn_layer=kerasbn)",
+    ]
+
+
+def test_rows_of_several_columns_for_a_person(record):
+    records = [
+        record(steps, learning_rate=rate, activation=activation)
+        for steps, rate, activation in [(3, 0.1, "tanh"), (5, 0.1, "relu"), (None, 0.2, "relu")]
+    ]
+    trials = tables.from_records(records, ("activation", "learning_rate")).trials
+    frame = tables.side_by_side(trials, "activation", "learning_rate")
+    assert frame.iloc[:, :3].values.tolist() == [
+        ["relu", 0.1, "5 (1/1)"],
+        ["relu", 0.2, ">300 (0/1)"],
+        ["tanh", 0.1, "3 (1/1)"],
+    ]
+
+
+def test_series_meet_in_a_row_where_a_setting_is_blank(record):
+    records = [record(9), record(5, batch_norm=True), record(6, batch_norm=True, decay_steps=167.0)]
+    trials = tables.from_records(records, ("decay_steps",)).trials
+    frame = tables.side_by_side(trials, "decay_steps")
+    assert frame.values.tolist() == [
+        ["", "9 (1/1)", "0.90", "5 (1/1)", "0.50"],
+        [167.0, "", "", "6 (1/1)", "0.60"],
+    ]
+
+
+def test_what_was_recorded_becomes_a_table_of_its_own(tmp_path, record):
+    recorded = {"gradients": {"columns": ["layer", "norm"], "rows": [[0, 1, 0.5], [10, 1, 0.25]]}}
+    made = tables.from_records([{**record(3), "recorded": recorded}, record(4, seed=1)], ("depth",))
+    path = tables.write(made, tmp_path)[-1]
+    assert path.name == "gradients.csv"
+    trial_id = record(3)["trial_id"]
+    assert path.read_text().splitlines() == [
+        "trial_id,step,layer,norm",
+        f"{trial_id},0,1,0.5",
+        f"{trial_id},10,1,0.25",
+    ]
+
+
+def test_trials_with_another_normalization_are_another_series(record):
+    records = [record(9), record(5, batch_norm=True), record(6, group_norm=5)]
+    trials = tables.from_records(records, ("depth",)).trials
+    assert [label for label, _ in tables.by_series(trials, "depth")] == [
+        "group norm (groups=5)",
+        "plain",
+        "batch norm",
     ]

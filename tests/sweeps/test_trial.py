@@ -43,6 +43,19 @@ CHANGES = {
     "curve_every": 5,
     "stop_at_target": False,
     "jit_compile": True,
+    "architecture": "lenet",
+    "kernel_stddev": 0.1,
+    "bias": -0.2,
+    "decay_steps": 167.0,
+    "bn_renorm": True,
+    "bn_virtual_batch_size": 16,
+    "group_norm": 20,
+    "dropout": 0.5,
+    "l2": 1e-3,
+    "train_examples": 5000,
+    "steps_per_execution": 10,
+    "record": ("gradients",),
+    "record_steps": (0, 10),
 }
 
 
@@ -60,7 +73,7 @@ def test_options_of_batch_norm_do_not_tell_plain_trials_apart():
 
 
 def test_json_round_trip():
-    original = trial(hidden_units=(3, 2, 1))
+    original = trial(hidden_units=(3, 2, 1), record=("gradients",), record_steps=(0, 10))
     assert Trial.from_json(original.to_json()) == original
 
 

@@ -1,0 +1,229 @@
+"""Every study as a user runs it, on small data; in one process, as TensorFlow starts slowly."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import image
+from PIL import Image
+
+from sweeps.__main__ import commands
+
+SMALL = {
+    "activation": ["--activation=relu", "--max_steps=4", "--hidden_units=9"],
+    "learning_rate": [
+        *["--activation=linear", "--learning_rate=1e30", "--decay_steps=0,5"],
+        *["--max_steps=20", "--hidden_units=9", "--curve_every=10"],
+    ],
+    "lenet": [
+        *["--epochs=2", "--batch_size=100", "--nojit_compile", "--hidden_units=2,2,9,8"],
+        "--learning_rate=0.9",
+    ],
+    "initialization": [
+        *["--epochs=2", "--hidden_units=5,5", "--activation=tanh", "--animate", "--tensorboard"]
+    ],
+    "distribution": ["--max_steps=40", "--record_every=20", "--hidden_units=12"],
+    "gradients": ["--deep=12", "--record_steps=0,2", "--hidden_units=9,8", "--activation=relu"],
+    "batch_size": [
+        *["--batch_size=1,40", "--examples=80", "--hidden_units=9", "--group_norm=3"],
+        *["--nojit_compile", "--batch_norm"],
+    ],
+    "regularization": ["--epochs=2", "--hidden_units=9", "--dropout=0.5", "--l2=0.001"],
+    "moving_average": ["--max_steps=10", "--hidden_units=9,8"],
+}
+TRIALS = {
+    "activation": 2,
+    "learning_rate": 1 + 2,
+    "lenet": 2,
+    "initialization": 2,
+    "distribution": 2,
+    "gradients": (1 + 2) * 2,
+    "batch_size": 2 + 3,
+    "regularization": 2,
+    "moving_average": 1,
+}
+DECIDED = {7, 9, 10, 12, 13, 14, 16, 17, 21, 22}
+PROGRAM = (
+    "import importlib, json, sys\n"
+    "from sweeps.harness.study import main\n"
+    "for name, argv in json.loads(sys.argv[1]).items():\n"
+    "    status = main(importlib.import_module(f'sweeps.{name}').STUDY, [name, *argv])\n"
+    "    assert status == 0, name\n"
+)
+
+
+@pytest.fixture(scope="module")
+def results(small_data, tmp_path_factory):
+    """A results folder with one seed of every study."""
+    folder = tmp_path_factory.mktemp("results")
+    common = [f"--results_dir={folder}", "--seeds=1", "--workers=0"]
+    images = ["--dataset=custom", f"--data_dir={small_data}"]
+    batch = {name: ["--batch_size=50"] for name in ("activation", "gradients", "regularization")}
+    batch["moving_average"] = batch["activation"]
+    arguments = {
+        name: [*common, *([] if name == "initialization" else images), *batch.get(name, []), *argv]
+        for name, argv in SMALL.items()
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(arguments)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "stdout").write_text(done.stdout)
+    return folder
+
+
+def folder(results, study):
+    return results / ("parabola" if study == "initialization" else "custom") / study
+
+
+@pytest.mark.parametrize("study", SMALL)
+def test_a_study_runs_its_grid_and_draws_its_charts(results, study):
+    trials = pd.read_csv(folder(results, study) / "trials.csv")
+    assert len(trials) == TRIALS[study]
+    assert set(trials.status) <= {"done", "diverged"}
+    charts = list(folder(results, study).glob("*.png"))
+    assert charts
+    for chart in charts:
+        assert image.imread(chart).std() > 0.03  # something is drawn
+        assert str(chart.name) in (results / "stdout").read_text()
+
+
+@pytest.mark.parametrize(
+    ("study", "name", "rows"),
+    [
+        ("lenet", "evaluation", 2 * 2),
+        ("initialization", "evaluation", 2 * 3 * 2),
+        ("initialization", "predictions", 2 * 200),
+        ("initialization", "histograms", 2 * 3 * 2 * 2),
+        ("distribution", "percentiles", 2 * 3 * 10),
+        ("distribution", "histograms", 2 * 3 * 2 * 1),
+        ("gradients", "gradients", 2 * 2 * (12 + 1 + 2)),
+        ("regularization", "evaluation", 2 * 2),
+        ("moving_average", "statistics", 2 * 8),
+    ],
+)
+def test_what_was_recorded_is_in_its_table(results, study, name, rows):
+    frame = pd.read_csv(folder(results, study) / f"{name}.csv")
+    assert list(frame.columns[:2]) == ["trial_id", "step"]
+    assert len(frame) == rows
+
+
+def test_every_batch_size_sees_equally_many_examples(results):
+    trials = pd.read_csv(folder(results, "batch_size") / "trials.csv")
+    assert (trials.final_step * trials.batch_size == 80).all()
+    normed = trials[trials.batch_norm]
+    looks_back = np.log(normed.bn_momentum) / normed.batch_size
+    np.testing.assert_allclose(looks_back, np.log(0.9) / 500)
+    np.testing.assert_allclose(trials.learning_rate, 0.01 * np.sqrt(trials.batch_size / 500))
+
+
+def test_a_diverged_run_is_marked(results):
+    trials = pd.read_csv(folder(results, "learning_rate") / "trials.csv")
+    plain = trials[~trials.batch_norm].iloc[0]
+    assert plain.status == "diverged"
+    assert plain.final_step < 10  # within the first call of ten steps
+
+
+def test_the_animation_has_a_frame_an_epoch(results):
+    with Image.open(folder(results, "initialization") / "histograms_tanh.gif") as movie:
+        assert movie.n_frames == 3
+
+
+def test_tensorboard_gets_histograms(results):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    place = folder(results, "initialization")
+    trials = pd.read_csv(place / "trials.csv")
+    run = next((place / "tensorboard").glob(f"*{trials.trial_id[0]}*"))
+    events = EventAccumulator(str(run), size_guidance={"tensors": 0})
+    events.Reload()
+    found = events.Tensors("activation/layer1")
+    assert [event.step for event in found] == [0, 28, 56]
+    histograms = pd.read_csv(place / "histograms.csv")
+    row = histograms[
+        (histograms.trial_id == trials.trial_id[0])
+        & (histograms.tensor == "activation")
+        & (histograms.layer == 1)
+        & (histograms.step == 56)
+    ].iloc[0]
+    shape = [dim.size for dim in found[-1].tensor_proto.tensor_shape.dim]
+    buckets = np.frombuffer(found[-1].tensor_proto.tensor_content, np.float64).reshape(shape)
+    assert buckets[:, 2].astype(int).tolist() == [int(n) for n in row.counts.split("-")]
+    assert buckets[0, 0] == pytest.approx(row.low)
+    assert buckets[-1, 1] == pytest.approx(row.high)
+
+
+def test_the_report_has_every_claim_and_every_chart(results):
+    command = [sys.executable, "-m", "sweeps.report", f"--results_dir={results}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    text = (results / "README.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "**" in line]
+    assert [int(row.split("|")[1]) for row in rows] == list(range(1, 26))
+    for number, row in enumerate(rows, 1):
+        # The rules can read what the studies write. Which say more than that something is missing
+        # follows from the small grids above.
+        assert ("**not run**" in row) == (number not in DECIDED), row
+    for chart in [*results.rglob("*.png"), *results.rglob("*.gif")]:
+        assert f"]({chart.relative_to(results)})" in text
+
+
+def test_a_report_on_an_empty_folder_says_that_nothing_was_run(tmp_path):
+    command = [sys.executable, "-m", "sweeps.report", f"--results_dir={tmp_path}"]
+    assert subprocess.run(command, check=False).returncode == 0
+    assert (tmp_path / "README.md").read_text().count("**not run**") == 25
+    missing = subprocess.run([*command, f"--results_dir={tmp_path / 'no'}"], capture_output=True)
+    assert missing.returncode == 2
+    assert b"is no folder" in missing.stderr
+
+
+def test_a_report_on_a_table_of_another_version_names_it(tmp_path):
+    place = tmp_path / "mnist" / "depth"
+    place.mkdir(parents=True)
+    (place / "trials.csv").write_text("trial_id,status\na,done\n")
+    command = [sys.executable, "-m", "sweeps.report", f"--results_dir={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "trials.csv lacks the column" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+BAD = {
+    ("activation", "--activation=relu,cubic"): "cubic",
+    ("learning_rate", "--learning_rate=0.1,0"): "learning_rate",
+    ("learning_rate", "--learning_rate="): "learning_rate",
+    ("learning_rate", "--decay_steps=-1"): "decay_steps",
+    ("batch_size", "--batch_size=4,0"): "batch_size",
+    ("batch_size", "--max_steps=3"): "max_steps",
+    ("batch_size", "--group_norm=7"): "--group_norm=7",
+    ("regularization", "--dropout=1"): "dropout",
+    ("regularization", "--batch_size=401"): "--batch_size=401 is more than the 400 training",
+    ("initialization", "--dataset=mnist"): "parabola",
+    ("gradients", "--record_steps=0,-1"): "record_steps",
+    ("lenet", "--hidden_units=6,16,120"): "--hidden_units=6,16,120",
+}
+
+
+@pytest.mark.parametrize(("study", "flag"), BAD)
+def test_bad_flags_end_with_one_clear_line(small_data, tmp_path, study, flag):
+    data = [] if study == "initialization" else ["--dataset=custom"]
+    command = [sys.executable, "-m", f"sweeps.{study}", *data, f"--data_dir={small_data}"]
+    done = subprocess.run(
+        [*command, f"--results_dir={tmp_path}", flag], capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert BAD[study, flag] in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_all_commands_are_listed_with_a_line_each():
+    done = subprocess.run([sys.executable, "-m", "sweeps"], capture_output=True, text=True)
+    assert done.returncode == 0
+    listed = {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")}
+    assert listed == set(commands())
+    assert {*SMALL, "depth", "tools", "report"} <= listed
+    assert "claims" not in listed
