@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 RESULT = ["trial_id", "status", "reached", "steps_to_target", "final_accuracy", "final_loss"]
-FLAGS = ["--dataset=mnist_5k", "--hidden_units=50,20", "--seeds=6", "--workers=2"]
+FLAGS = ["--dataset=mnist_5k", "--hidden_units=50,20", "--seeds=30", "--workers=2"]
 
 
 def start(results: Path, *flags: str) -> subprocess.Popen:
@@ -60,7 +60,7 @@ def ten_sigkills(folder: Path, undisturbed: pd.DataFrame, generator: random.Rand
     trials = results / "mnist_5k" / "depth" / "trials"
     for n in range(10):
         process = start(results)
-        time.sleep(generator.uniform(1, 20))
+        time.sleep(generator.uniform(2, 12))
         finished = process.poll() is not None
         process.kill()
         process.communicate()
