@@ -139,6 +139,7 @@ def run(values: absl_flags.FlagValues) -> int:
     for found in progress.through("cost", work):
         for name, rows in found.items():
             tables.setdefault(name, []).extend({**row, **made_with} for row in rows)
+            _write(tables[name], folder / f"{name}.csv")
     _report(tables, folder)
     return 0
 
@@ -171,18 +172,25 @@ def draw(name: str, rows: pd.DataFrame, folder: Path) -> list[Path]:
     return paths
 
 
-def _report(tables, folder):
-    """Writes tables and charts, and prints what they come to."""
+def _write(rows, path):
+    """Writes a table, as far as it is; what was measured is kept if the rest is not."""
     import pandas as pd
 
-    from sweeps.harness import cost_tables, progress, store
+    from sweeps.harness import store
+
+    store.write_whole(path, pd.DataFrame(rows).to_csv(index=False).encode())
+
+
+def _report(tables, folder):
+    """Draws charts of the tables, and prints what they come to."""
+    import pandas as pd
+
+    from sweeps.harness import cost_tables, progress
 
     paths = []
     for name, rows in tables.items():
         frame = pd.DataFrame(rows)
-        paths.append(folder / f"{name}.csv")
-        store.write_whole(paths[-1], frame.to_csv(index=False).encode())
-        paths += draw(name, frame, folder)
+        paths += [folder / f"{name}.csv", *draw(name, frame, folder)]
         for over, by in _SUMMARIES[name].items():
             made = cost_tables.summary(frame, "kerasbn", over, by)
             if len(made):
@@ -225,6 +233,6 @@ def _shape(text):
 if __name__ == "__main__":
     sys.exit(
         command.main(
-            "cost", QUESTION, define_flags, run, "Nothing was written: tables come at the end."
+            "cost", QUESTION, define_flags, run, "The tables have what was measured so far."
         )
     )

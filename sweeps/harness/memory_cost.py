@@ -66,17 +66,17 @@ def main(contender: str, threads: str) -> None:
     images = generator.integers(0, 256, (_BATCH_SIZE, 28, 28)).astype(np.uint8)
     labels = generator.integers(0, 10, _BATCH_SIZE).astype(np.uint8)
 
-    def bytes_of(step):
+    def bytes_of(steps):
         tf.config.experimental.reset_memory_stats("CPU:0")
         before = tf.config.experimental.get_memory_info("CPU:0")["current"]
-        step(images, labels)
+        steps([(images, labels)])
         return tf.config.experimental.get_memory_info("CPU:0")["peak"] - before
 
     held = {}
     for mode in MODES:
         setting = net_cost.Setting(contender, _BATCH_SIZE, net_cost.MODES[mode])
-        step = Estimator(net_cost.conv_net, setting).train_step
-        held[mode] = [bytes_of(step) for _ in range(_STEPS)]
+        steps = Estimator(net_cost.conv_net, setting).train_steps
+        held[mode] = [bytes_of(steps) for _ in range(_STEPS)]
     print(json.dumps(held))
 
 

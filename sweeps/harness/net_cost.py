@@ -40,6 +40,7 @@ class Setting(NamedTuple):
     arm: str
     batch_size: int
     jit_compile: bool
+    steps_per_execution: int = 1
 
 
 class Network(NamedTuple):
@@ -87,7 +88,7 @@ def contenders(network: Network, dataset: Dataset) -> tuple[dict[Key, Call], dic
     for arm in ARMS:
         for mode, jit in MODES.items():
             estimator = Estimator(network.model_fn, Setting(arm, size, jit))
-            steps[mode, arm] = lambda step=estimator.train_step: [step(images, labels)]
+            steps[mode, arm] = lambda step=estimator.train_steps: step([(images, labels)])
         nets = {arm: estimator.model}
         if arm == "kerasbn":
             nets["folded"] = kerasbn.fold(estimator.model)
