@@ -13,7 +13,7 @@ from matplotlib import image
 
 import kerasbn
 from kerasbn import reference
-from sweeps.harness import cost_tables, cost_work, layer_cost, layer_data, net_cost
+from sweeps.harness import cost_tables, cost_work, data, layer_cost, layer_data, net_cost
 
 TORCH = importlib.util.find_spec("torch") is not None
 MADE_WITH = ["threads", "tensorflow", "keras", "kerasbn", "torch", "jax", "code", "cpu", "commit"]
@@ -95,6 +95,19 @@ def test_networks_have_batch_norm_where_they_should():
         assert found == (dict.fromkeys(expected, 0) if arm == "plain" else expected)
         conv_net = net_cost.conv_net(setting).model
         assert normed(conv_net, kind) == (0 if arm == "plain" else 10)
+
+
+def test_steps_train_and_passes_agree(small_data):
+    dataset = data.load("custom", small_data)
+    network = next(net for net in net_cost.networks() if net.size == 1)
+    steps, passes = net_cost.contenders(network._replace(batch_size=50), dataset)
+    assert set(steps) == {(mode, arm) for mode in ("graph", "xla") for arm in net_cost.ARMS}
+    losses = {key: [call()[0] for _ in range(8)] for key, call in steps.items()}
+    assert all(last < first for first, *_, last in losses.values())
+    np.testing.assert_allclose(losses["graph", "kerasbn"], losses["graph", "keras"], rtol=1e-3)
+    plain, kerasbn_, folded = (passes["graph", arm]()[0] for arm in ("plain", "kerasbn", "folded"))
+    assert plain.shape == kerasbn_.shape == folded.shape == (50, 10)
+    assert set(passes) == {*steps, ("graph", "folded"), ("xla", "folded")}
 
 
 def normed(model, kind):
