@@ -37,7 +37,7 @@ def test_rounds_fill_the_time_and_short_calls_are_timed_several_at_once():
     calls = {"short": lambda: call("short", 0.0005), "long": lambda: call("long", 0.006)}
     seconds = in_turn_within(calls, 0.3, most=50, warm_up=2)
     rounds = len(seconds["long"])
-    assert 8 <= rounds <= 26  # of 6 ms, 5 ms and one call of 0.5 ms that is not timed
+    assert 8 <= rounds < 50  # the time ends them, at some 12 ms a round, and not their number
     assert counts["long"] == 2 + rounds
     a_sample = (counts["short"] - 2) / rounds
     assert a_sample == int(a_sample)
