@@ -9,9 +9,10 @@ of the feature's spread and not of its offset. The mean is p + mean(d), kept as 
 float32 sum of them would be off by 5e-4 at 1e4; and the variance is the mean of (d - mean(d))^2,
 never a difference of large squares. p is the first value of the feature, under a mask the largest
 that counts: |p - mean| / std is the |x_hat| of that value, so the rounding of d is never worse than
-1e-7 of the largest output. And p is exact, so that a compiler may find it anew in each place that
-uses it: a mean in its place XLA computed twice, with different rounding, for delta and for x_hat
-(dx wrong by 6e-4 at 1e4, std 0.1).
+1e-7 of the largest output. And p has to be one number: a compiler may find the first value anew in
+each place that uses it, but a mean in its place XLA computed twice, with different rounding, for
+delta and for x_hat (dx wrong by 6e-4 at 1e4, std 0.1). Where the mean of the first few values is p,
+it is therefore stored.
 
 Backward. With s1 = sum dy, s2 = sum dy x_hat over all positions, w the mask and m = sum w:
 

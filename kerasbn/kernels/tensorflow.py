@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
 
 from kerasbn.kernels import generic, tensorflow_rows
 from kerasbn.moments import Moments, Tensor, count_values
@@ -37,7 +38,7 @@ def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=Fa
     in_replica = synchronized and not tf.distribute.in_cross_replica_context()
     population = _Population(axes, mask, all_replicas=in_replica)
     if mask is None and not in_replica and tensorflow_rows.suits(x, axes):
-        way = _Rows(len(x.shape))
+        way = _Rows(len(x.shape), _compiled_by_xla())
     else:
         way = population
     offered = [t for t in (gamma, beta) if t is not None]
@@ -80,7 +81,8 @@ def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=Fa
 
 def normalize(x, mean, variance, gamma, beta, *, epsilon):
     """See `kerasbn.kernels.normalize`."""
-    if len(mean.shape) > 1 or not tensorflow_rows.suits_inference(x):
+    within = _compiled_by_xla()  # one loop anyhow, which plain operations leave simple
+    if within or len(mean.shape) > 1 or not tensorflow_rows.suits_inference(x):
         return generic.normalize(x, mean, variance, gamma, beta, epsilon=epsilon)
     # A variable given as it is would be one more reason to trace anew.
     given = (None if t is None else tf.convert_to_tensor(t) for t in (mean, variance, gamma, beta))
@@ -162,22 +164,27 @@ class _Rows(NamedTuple):
     """The same of a tensor that `tensorflow_rows` is for."""
 
     rank: int
+    within: bool  # of a function that XLA compiles
 
     def forward(self, x, gamma, beta, epsilon) -> tuple[Tensor, _Statistics]:
-        y, *statistics = tensorflow_rows.forward(x, _flat(gamma), _flat(beta), epsilon)
+        y, *statistics = tensorflow_rows.forward(x, _flat(gamma), _flat(beta), epsilon, self.within)
         y.set_shape(x.shape)
         count = tf.convert_to_tensor(count_values(x, tuple(range(self.rank - 1)), None), x.dtype)
         return y, _Statistics(*(self._of_full_rank(t) for t in statistics), count)
 
     def gradients(self, dy, x, gamma, beta, s) -> tuple[Tensor, ...]:
         given = (_flat(t) for t in (gamma, s.pivot, s.delta, s.inverse))
-        dx, dgamma, dbeta = tensorflow_rows.backward(dy, x, *given)
+        dx, dgamma, dbeta = tensorflow_rows.backward(dy, x, *given, self.within)
         dx.set_shape(x.shape)
         parameters = ([] if gamma is None else [dgamma]) + ([] if beta is None else [dbeta])
         return dx, *(self._of_full_rank(t) for t in parameters)
 
     def _of_full_rank(self, t):
         return tf.reshape(t, [1] * (self.rank - 1) + [-1])
+
+
+def _compiled_by_xla():
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 def _flat(t):

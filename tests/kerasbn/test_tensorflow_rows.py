@@ -11,6 +11,7 @@ if keras.backend.backend() != "tensorflow":
 
 import tensorflow as tf
 
+import kerasbn
 from kerasbn.kernels import tensorflow_rows as rows
 
 EPSILON = 1e-3
@@ -27,15 +28,18 @@ def parameters(features):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("within", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-11)])
 def test_forward_and_backward_are_the_reference(
-    features, parameters, assert_close, shape, dtype, tolerance
+    features, parameters, assert_close, shape, within, dtype, tolerance
 ):
     x = features(shape, means=(-1e4, 1e4), scales=(0.5, 20), dtype=dtype)
     dy = features(shape, seed=1, dtype=dtype)
     gamma, beta = parameters(shape[-1], dtype)
-    y, pivot, delta, variance, inverse = rows.forward(*map(tf.constant, (x, gamma, beta)), EPSILON)
-    gradients = rows.backward(*map(tf.constant, (dy, x, gamma)), pivot, delta, inverse)
+    y, pivot, delta, variance, inverse = rows.forward(
+        *map(tf.constant, (x, gamma, beta)), EPSILON, within
+    )
+    gradients = rows.backward(*map(tf.constant, (dy, x, gamma)), pivot, delta, inverse, within)
     expected, cache = reference.forward(x, gamma, beta, epsilon=EPSILON)
     dx, dgamma, dbeta = reference.backward(dy, cache)
     scale = np.abs(gamma) / np.sqrt(EPSILON)  # of a dx that is nearly a difference of equals
@@ -48,11 +52,51 @@ def test_forward_and_backward_are_the_reference(
     assert_close(variance, values.var(0), tolerance)
 
 
+@pytest.mark.parametrize("shape", [(640, 30), (60, 200), (64, 8, 8, 6), (32, 20, 40)], ids=str)
+def test_layers_that_xla_compiles_together(features, parameters, assert_close, shape):
+    """Where it may compute a layer's output anew in each place that uses it."""
+    x = features(shape, means=(-1e4, 1e4), scales=(0.5, 20))
+    dy = features(shape, seed=1)
+    gamma, beta = parameters(shape[-1], "float32")
+    layers = [kerasbn.BatchNorm(epsilon=EPSILON) for _ in range(3)]
+    for layer, offset in zip(layers, (1e4, -3e3, 0), strict=True):  # of what the next one gets
+        layer.build(shape)
+        layer.gamma.assign(gamma)
+        layer.beta.assign(beta + offset)
+
+    @tf.function(jit_compile=True)
+    def step(x, dy):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = x
+            for layer in layers:
+                y = layer(y, training=True)
+        return y, tape.gradient(y, [x, layers[0].gamma.value, layers[2].beta.value], dy)
+
+    y, (dx, dgamma, dbeta) = step(tf.constant(x), tf.constant(dy))
+    caches, expected = [], x.astype("float64")
+    for layer in layers:
+        expected, cache = reference.forward(expected, gamma, layer.beta.numpy(), epsilon=EPSILON)
+        caches.append(cache)
+    gradients, upstream = [], dy.astype("float64")
+    for cache in reversed(caches):
+        gradients.append(reference.backward(upstream, cache))
+        upstream = gradients[-1][0]
+    # What the second and third layers get is float32 at 1e4, so right to 1e-3 of a spread of one.
+    axes = caches[0].axes
+    steepness = np.abs(gamma) / np.sqrt(EPSILON)
+    assert_close(y, expected, 5e-3 / np.abs(gamma).min(), axes=axes)
+    assert_close(dx, upstream, 5e-3, axes=axes, at_least=steepness)
+    assert_close(dgamma, gradients[2][1].ravel(), 5e-3, at_least=np.abs(dy).sum())
+    assert_close(dbeta, gradients[0][2].ravel(), 1e-5, at_least=np.abs(dy).sum())
+
+
+@pytest.mark.parametrize("within", [False, True])
 @pytest.mark.parametrize("examples", [0, 1, 37, 200])
-def test_any_number_of_examples_of_one_trace(features, assert_close, examples):
+def test_any_number_of_examples_of_one_trace(features, assert_close, examples, within):
     x = features((200, 4, 6))[:examples]
     layer_forward = tf.function(
-        lambda x: rows.forward(x, None, None, EPSILON)[0],
+        lambda x: rows.forward(x, None, None, EPSILON, within)[0],
         input_signature=[tf.TensorSpec([None, 4, 6], tf.float32)],
     )
     y = layer_forward(tf.constant(x))
@@ -88,3 +132,19 @@ def test_inference_is_the_formula(features, parameters, assert_close):
 def test_what_is_compiled(monkeypatch, shape, axes, suited):
     monkeypatch.setattr(rows, "SMALLEST", 8192)  # whatever --compile-from says
     assert rows.suits(keras.KerasTensor(shape), axes) is suited
+
+
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_spoils_its_own_feature_alone(features, bad, within):
+    x = features((40, 5, 4))
+    spoiled = x.copy()
+    spoiled[3, 2, 0] = bad
+    results = []
+    for given in (x, spoiled):
+        y, pivot, delta, _, inverse = rows.forward(tf.constant(given), None, None, EPSILON, within)
+        dx, *_ = rows.backward(tf.constant(x), given, None, pivot, delta, inverse, within)
+        results.append((y.numpy(), dx.numpy()))
+    for right, got in zip(*results, strict=True):
+        assert np.isnan(got[..., 0]).all()
+        np.testing.assert_array_equal(got[..., 1:], right[..., 1:])
