@@ -24,6 +24,10 @@ class StudyTables:
     def __init__(self, folder: Path):
         self._folder = folder
 
+    def beside(self, study: str) -> StudyTables:
+        """The tables of another study on the same data."""
+        return StudyTables(self._folder.parent / study)
+
     def read(self, name: str, *columns: str) -> pd.DataFrame:
         """A table that has these columns; of the trials, those that did not crash.
 
@@ -33,7 +37,7 @@ class StudyTables:
         """
         path = self._folder / f"{name}.csv"
         if not path.exists():
-            raise NotRunError(f"there is no {name}.csv")
+            raise NotRunError(f"there is no {self._folder.name}/{name}.csv")
         again = f"Run python -m sweeps.{self._folder.name} again, or move it away."
         try:
             frame = pd.read_csv(path, dtype={"trial_id": str})
@@ -47,7 +51,7 @@ class StudyTables:
         if name == "trials" and "status" in frame:
             frame = frame[frame.status != "failed"]
         if frame.empty:
-            raise NotRunError(f"{name}.csv is empty")
+            raise NotRunError(f"{self._folder.name}/{name}.csv is empty")
         return frame
 
     def trials(self, *columns: str) -> pd.DataFrame:
