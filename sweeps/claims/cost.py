@@ -39,7 +39,9 @@ def less_gained_in_seconds(tables: StudyTables) -> Finding:
         )
         for depth in depths
     }
-    measured = f"times the time of a step, fewer steps, fewer seconds, {'; '.join(words)}"
+    measured = (
+        f"a step over plain's, plain over batch norm in steps and seconds: {'; '.join(words)}"
+    )
     return Finding(measured, all_or_some(holds, "the depth"))
 
 
