@@ -182,6 +182,14 @@ def test_help_and_bad_flags_import_nothing_heavy():
     )
 
 
+def test_output_that_no_one_reads_ends_quietly():
+    command = [sys.executable, "-m", "sweeps.depth", "--help"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
+
+
 def test_flags_can_come_from_a_file(driver, tmp_path):
     (tmp_path / "flags").write_text("--seeds=1\n--hidden_units=10\n--batch_norm\n")
     result = driver.run(f"--flagfile={tmp_path / 'flags'}")
