@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from sweeps.claims.evidence import (
     NEAR_CHANCE,
     StudyTables,
@@ -11,6 +9,7 @@ from sweeps.claims.evidence import (
     median_percent,
     median_steps,
     pick,
+    within,
 )
 from sweeps.claims.verdicts import NOT_REPRODUCED, REPRODUCED, Finding, all_or_some
 
@@ -24,7 +23,7 @@ def sigmoid_needs_batch_norm(tables: StudyTables) -> Finding:
     sigmoid = pick(trials, activation="sigmoid", batch_norm=True)
     relu = pick(trials, activation="relu", batch_norm=True)
     stuck = int((plain.best_accuracy <= NEAR_CHANCE).sum())
-    as_relu = median_steps(sigmoid) <= 2 * median_steps(relu)
+    as_relu = within(median_steps(sigmoid), 2 * median_steps(relu))
     words = (
         f"plain: best accuracy {median_percent(plain.best_accuracy)}, {stuck}/{len(plain)} at "
         f"most {NEAR_CHANCE:.0%}; batch norm: {in_steps(sigmoid)} steps, ReLU {in_steps(relu)}"
@@ -44,8 +43,5 @@ def elu_and_leaky_relu_resist(tables: StudyTables) -> Finding:
     groups = {name: pick(trials, activation=name) for name in ("relu", "elu", "leaky_relu")}
     words = "plain: " + ", ".join(f"{name} {in_steps(group)}" for name, group in groups.items())
     bound = median_steps(groups["relu"])
-    holds = {
-        name: np.isfinite(median_steps(groups[name])) and median_steps(groups[name]) <= bound
-        for name in ("elu", "leaky_relu")
-    }
+    holds = {name: within(median_steps(groups[name]), bound) for name in ("elu", "leaky_relu")}
     return Finding(words, all_or_some(holds, "the activation"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sweeps.claims.evidence import StudyTables, steps_by
+from sweeps.claims.evidence import StudyTables, steps_by, within
 from sweeps.claims.verdicts import NOT_REPRODUCED, REPRODUCED, Finding
 
 
@@ -26,9 +26,9 @@ def batch_norm_steps_stay(tables: StudyTables) -> Finding:
     """2. Reproduced: the largest median over depths is at most 1.5 times the smallest. Depends: at
     most 1.5 times that of the shallowest net, though not of the smallest."""
     medians, words = steps_by(tables, "depth", batch_norm=True)
-    if medians.max() <= 1.5 * medians.min():
+    if within(medians.max(), 1.5 * medians.min()):
         return Finding(words, REPRODUCED)
-    if medians.max() <= 1.5 * medians.iloc[0]:
+    if within(medians.max(), 1.5 * medians.iloc[0]):
         least = medians.idxmin()
         return Finding(
             words,

@@ -107,6 +107,11 @@ def steps_by(tables, column, **values):
     return medians, ", ".join(f"{value}: {in_steps(group)}" for value, group in groups.items())
 
 
+def within(steps, bound):
+    """Whether the target is reached at all, and in at most so many steps."""
+    return bool(np.isfinite(steps) and steps <= bound)
+
+
 def median_percent(values):
     """The median of shares, in words."""
     return f"{values.median():.1%}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweeps.claims.evidence import StudyTables, first_step, or_never, pick, under
+from sweeps.claims.evidence import StudyTables, first_step, or_never, pick, under, within
 from sweeps.claims.verdicts import NOT_REPRODUCED, REPRODUCED, Finding, NotRunError, all_or_some
 from sweeps.harness.tables import median
 
@@ -25,7 +25,7 @@ def far_fewer_steps(tables: StudyTables) -> Finding:
     words = f"{level:.1%}: plain at {lowest:g} in {needed:g} steps; batch norm " + ", ".join(
         f"at {rate:g} in {or_never(count)}" for rate, count in steps.items()
     )
-    holds = {f"{rate:g}": count <= needed / 2 for rate, count in steps.items()}
+    holds = {f"{rate:g}": within(count, needed / 2) for rate, count in steps.items()}
     return Finding(words, all_or_some(holds, "the learning rate"))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweeps.claims.evidence import StudyTables, first_step, or_never, pick
+from sweeps.claims.evidence import StudyTables, first_step, or_never, pick, within
 from sweeps.claims.verdicts import Finding, NotRunError, all_or_some, some_of
 from sweeps.harness.tables import median
 
@@ -24,7 +24,10 @@ def lenet_loss_falls_at_once(tables: StudyTables) -> Finding:
         f"epoch with training loss at most 0.55: plain {or_never(late)} (rate {rates.min():g}), "
         f"batch norm {or_never(soon)} (rate {rates.max():g})"
     )
-    parts = {"batch norm is there in two epochs": soon <= 2, "plain is later": late >= 2 * soon}
+    parts = {
+        "batch norm is there in two epochs": soon <= 2,
+        "plain is later": within(2 * soon, late),
+    }
     return Finding(words, all_or_some(parts, "the part"))
 
 

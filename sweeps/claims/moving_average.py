@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from sweeps import moving_average as study
-from sweeps.claims.evidence import StudyTables, or_never
+from sweeps.claims.evidence import StudyTables, or_never, within
 from sweeps.claims.verdicts import NOT_REPRODUCED, REPRODUCED, Finding, NotRunError, all_or_some
 from sweeps.harness.tables import median
 
@@ -18,6 +20,8 @@ def momentum_decides(tables: StudyTables) -> Finding:
         raise NotRunError("several momenta")
     medians = momenta.apply(lambda row: median(row.to_numpy(float)), axis=1)
     words = ", ".join(f"{name} {or_never(value)}" for name, value in medians.items())
+    if not np.isfinite(medians.min()):
+        raise NotRunError("runs that reach the target")
     fastest = momenta.loc[medians.idxmin()]
     ratio, seeds = medians.max() / medians.min(), fastest.max() / fastest.min()
     words = f"median steps: {words}; slowest over fastest seed {seeds:.2g}"
@@ -36,10 +40,12 @@ def debiased_removes_lag(tables: StudyTables) -> Finding:
     missing = [kind for kind in (*kinds, "batch", "momentum 0.99") if kind not in steps]
     if missing:
         raise NotRunError(", ".join(missing))
+    if not np.isfinite(steps["batch"]):
+        raise NotRunError("runs that reach the target with the batch's statistics")
     words = ", ".join(
         f"{kind} {or_never(steps[kind])}" for kind in ("momentum 0.99", *kinds, "batch")
     )
-    holds = {kind: steps[kind] <= 1.25 * steps["batch"] for kind in kinds}
+    holds = {kind: within(steps[kind], 1.25 * steps["batch"]) for kind in kinds}
     return Finding(f"median steps: {words}", all_or_some(holds, "the statistics"))
 
 

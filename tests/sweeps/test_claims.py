@@ -95,6 +95,7 @@ def test_depth(judge, number, arm, steps, verdict):
         ([0.11, 0.12], 38, YES),
         ([0.11, 0.78], 38, "depends on the seed: 1 of 2"),
         ([0.11, 0.12], 41, "depends on the part"),
+        ([0.11, 0.12], None, "depends on the part"),
         ([0.5, 0.78], 38, NO),
     ],
 )
@@ -236,6 +237,7 @@ def test_decay(judge, at_low, at_high, verdict):
         (3, 2, "depends on the part: yes: batch norm is there in two epochs; no: plain is later"),
         (9, 4, "depends on the part: yes: plain is later; no: batch norm"),
         (5, 4, NO),
+        (99, 99, NO),  # never, both
     ],
 )
 def test_lenet_loss(judge, plain, normed, verdict):
@@ -694,6 +696,17 @@ def test_cost_without_its_tables_is_not_run(judge, number):
     steps = networks(("dense net", 1, "graph", "kerasbn", 1.2))
     with pytest.raises(claims.NotRunError, match=r"there is no depth/trials\.csv"):
         judge(3, steps=steps)
+
+
+def test_what_never_reaches_the_target_is_not_constant(judge):
+    assert_verdict(judge(2, trials=depths(True, None, None)), NO)
+
+
+@pytest.mark.parametrize("number", [21, 22])
+def test_statistics_at_none_of_which_the_target_is_reached_are_no_result(judge, number):
+    kinds = ["momentum 0.5", "momentum 0.99", "momentum 0.99, debiased", "recalibrated", "batch"]
+    with pytest.raises(claims.NotRunError, match="runs that reach the target"):
+        statistics(judge, number, dict.fromkeys(kinds))
 
 
 def test_what_is_missing_is_not_run_and_says_what(judge):

@@ -47,7 +47,7 @@ TRIALS = {
     "regularization": 2,
     "moving_average": 1,
 }
-DECIDED = {7, 9, 10, 12, 13, 14, 16, 17, 21, 22}
+DECIDED = {7, 9, 10, 12, 13, 14, 16, 17}
 PROGRAM = (
     "import importlib, json, sys\n"
     "from sweeps.harness.study import main\n"
