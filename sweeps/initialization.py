@@ -44,7 +44,8 @@ def define_flags(values: absl_flags.FlagValues) -> None:
 
 def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
     """Each activation, each arm, each seed."""
-    epoch = max(len(dataset.y_train) // values.batch_size, 1)
+    by_epoch = flags.by_epoch(values, len(dataset.y_train))
+    each = range(0, by_epoch["max_steps"] + 1, by_epoch["eval_every"])
     return [
         flags.trial(
             values,
@@ -55,12 +56,9 @@ def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
             seed=seed,
             bn_logits=False,
             target_accuracy=None,
-            max_steps=values.epochs * epoch,
-            eval_every=epoch,
-            curve_every=epoch,
-            steps_per_execution=epoch,
             record=("evaluation", "predictions", "histograms"),
-            record_steps=tuple(epoch * n for n in range(values.epochs + 1)),
+            record_steps=tuple(each),
+            **by_epoch,
         )
         for activation in values.activation
         for batch_norm in flags.arms(values)

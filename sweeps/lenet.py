@@ -46,7 +46,7 @@ def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
             f"--hidden_units={','.join(map(str, values.hidden_units))}: LeNet has two convolutions "
             "and two hidden dense layers. Give four numbers, such as 6,16,120,84."
         )
-    epoch = max(len(dataset.y_train) // values.batch_size, 1)
+    by_epoch = flags.by_epoch(values, len(dataset.y_train))
     return [
         flags.trial(
             values,
@@ -57,13 +57,10 @@ def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
             seed=seed,
             bn_logits=False,
             optimizer="sgd",
-            max_steps=values.epochs * epoch,
-            eval_every=epoch,
-            curve_every=epoch,
             stop_at_target=False,
-            steps_per_execution=epoch,
             record=("evaluation",),
-            record_steps=(values.epochs * epoch,),
+            record_steps=(by_epoch["max_steps"],),
+            **by_epoch,
         )
         for batch_norm in flags.arms(values)
         for rate in _rates(values, batch_norm)

@@ -51,8 +51,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
 def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
     """Each arm, dropout, L2 and seed."""
     examples = min(values.train_examples, len(dataset.y_train))
-    epoch = max(examples // values.batch_size, 1)
-    steps = values.epochs * epoch
+    by_epoch = flags.by_epoch(values, examples)
     return [
         flags.trial(
             values,
@@ -62,13 +61,10 @@ def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
             l2=l2 or None,
             seed=seed,
             train_examples=examples,
-            max_steps=steps,
-            eval_every=epoch,
-            curve_every=epoch,
             stop_at_target=False,
-            steps_per_execution=epoch,
             record=("evaluation",),
-            record_steps=(steps,),
+            record_steps=(by_epoch["max_steps"],),
+            **by_epoch,
         )
         for batch_norm in flags.arms(values)
         for dropout in values.dropout

@@ -1,22 +1,40 @@
 """Which claims hold? Gathers all studies' tables and charts into RESULTS_DIR/README.md.
 
-From the tables alone: nothing is trained, and nothing is written by hand. For each claim a row with
-what was measured and the verdict, then each study's charts with its command.
+Nothing is trained, and nothing is written by hand. Where a study's trials are there, its tables and
+charts are first made anew from them (but no animations); where they are not, as in a fresh clone,
+the tables and charts that are there are taken. For each claim a row with what was measured and the
+verdict, then each study's charts with its command; index.html is the same as a page.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
 
 from absl import flags as absl_flags
 
+from sweeps.__main__ import commands
 from sweeps.harness import command
 from sweeps.harness.errors import UserError
 
 QUESTION = "Which of the claims about batch norm hold, by the results there are?"
 _PREFERRED = ("mnist", "fashion_mnist", "mnist_5k")  # data sets, the most telling first
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>What batch norm does: results</title>
+<style>
+  body {{ font: 15px/1.5 sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; }}
+  table {{ border-collapse: collapse; }}
+  th, td {{ border-bottom: 1px solid #ccc; padding: 0.3em 0.6em; text-align: left; }}
+  td {{ vertical-align: top; }}
+  img {{ max-width: 49%; }}
+</style>
+{body}
+</html>
+"""
 
 
 def define_flags(values: absl_flags.FlagValues) -> None:
@@ -24,13 +42,13 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string(
         "results_dir",
         "results",
-        "Where the studies' folders DATASET/STUDY are; README.md is written there.",
+        "Where the studies' folders DATASET/STUDY are; README.md and index.html are written there.",
         flag_values=values,
     )
 
 
 def run(values: absl_flags.FlagValues) -> int:
-    """Writes the report and says where."""
+    """Makes tables and charts anew, writes the report, and says where."""
     from sweeps.harness.store import write_whole
 
     results = Path(values.results_dir)
@@ -38,10 +56,24 @@ def run(values: absl_flags.FlagValues) -> int:
         raise UserError(
             f"--results_dir={results} is no folder: give the one that the studies wrote to."
         )
-    path = results / "README.md"
-    write_whole(path, text(results).encode())
-    print(f"Wrote {os.path.relpath(path)}")
+    rebuild(results)
+    report = text(results)
+    for name, content in (("README.md", report), ("index.html", page(report))):
+        write_whole(results / name, content.encode())
+        print(f"Wrote {os.path.relpath(results / name)}")
     return 0
+
+
+def rebuild(results: Path) -> None:
+    """Makes tables and charts of each study whose trials are there, and says of which."""
+    from sweeps.harness import store, study
+
+    for folder in sorted({path.parents[1] for path in results.glob("*/*/trials/*.json")}):
+        if folder.name in commands():
+            of_folder = importlib.import_module(f"sweeps.{folder.name}").STUDY
+            records = store.Store(folder).read()
+            study.rebuild(of_folder, records, folder)
+            print(f"Rebuilt {os.path.relpath(folder)} from {len(records)} trials")
 
 
 def text(results: Path) -> str:
@@ -51,16 +83,24 @@ def text(results: Path) -> str:
         "# Results",
         "Written by `python -m sweeps.report` from the tables in these folders. Medians are over "
         "seeds; a run that does not reach its target counts as infinite, and (reached/total) "
-        "stands beside. What decides on a verdict is in `sweeps/claims.py`.",
+        "stands beside. What decides on a verdict is in `sweeps/claims/`.",
         "## Claims",
         claims_table(folders),
     ]
     for study, of_study in folders.items():
         parts.append(f"## {study}")
-        parts.append(_first_line(study))
+        parts.append(commands().get(study, ""))
         for folder in of_study:
             parts += _section(folder, results)
     return "\n\n".join(parts) + "\n"
+
+
+def page(report: str) -> str:
+    """The report as an HTML page."""
+    from markdown_it import MarkdownIt
+
+    body = MarkdownIt("commonmark").enable("table").render(report)
+    return _PAGE.format(body=body)
 
 
 def studies(results: Path) -> dict[str, list[Path]]:
@@ -94,12 +134,6 @@ def claims_table(folders: dict[str, list[Path]]) -> str:
         cells = (claim.text, claim.source, where, finding.measured, f"**{finding.verdict}**")
         rows.append(f"| {number} | {' | '.join(cells)} |")
     return "\n".join(rows)
-
-
-def _first_line(study):
-    from sweeps.__main__ import commands
-
-    return commands().get(study, "")
 
 
 def _section(folder, results):

@@ -1,10 +1,12 @@
 """What every command line here does alike: flags, --help, one clear line for bad input, Ctrl-C.
 
-Exit statuses: 0; 1 if a trial crashed; 2 for bad input; 130 after Ctrl-C.
+Exit statuses: 0; 1 if a trial crashed; 2 for bad input; 130 after Ctrl-C; 141 where who reads the
+output has gone, as `head` does.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -12,7 +14,7 @@ from absl import flags as absl_flags
 
 from sweeps.harness.errors import UserError
 
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit statuses, beside 0
+FAILED, BAD_INPUT, INTERRUPTED, NO_READER = 1, 2, 130, 141  # exit statuses, beside 0
 
 
 def main(
@@ -43,11 +45,19 @@ def main(
         if values.help:
             print(f"{question}\n\npython -m sweeps.{name} [--flag=value ...]")
             print(values.get_help(include_special_flags=False))
-            return 0
-        return run(values)
+            status = 0
+        else:
+            status = run(values)
+        sys.stdout.flush()  # here, where it can be told that no one reads
+        return status
     except (absl_flags.Error, UserError) as error:
         print(f"error: {error}".replace("\n", " "), file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print(f"\nInterrupted. {when_interrupted}", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # for Python's own last flush
+        return NO_READER

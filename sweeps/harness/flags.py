@@ -242,6 +242,14 @@ def trial(values: flags.FlagValues, dataset: str, **changes: Any) -> Trial:
     return Trial(**{**trial_fields(values, dataset), **changes})
 
 
+def by_epoch(values: flags.FlagValues, examples: int) -> dict[str, int]:
+    """The fields of a trial that takes --epochs passes through so many examples, each in one call,
+    and is evaluated after each."""
+    epoch = max(examples // values.batch_size, 1)
+    steps = ("eval_every", "curve_every", "steps_per_execution")
+    return {"max_steps": values.epochs * epoch, **dict.fromkeys(steps, epoch)}
+
+
 def arms(values: flags.FlagValues) -> tuple[bool, ...]:
     """The values of `batch_norm` that are asked for."""
     return (False, True) if values.batch_norm is None else (values.batch_norm,)

@@ -94,6 +94,30 @@ def run(study: Study, values: absl_flags.FlagValues) -> int:
     return command.FAILED if failed else 0
 
 
+def rebuild(study: Study, records: list[dict[str, Any]], folder: Path) -> tuple[Tables, list[Path]]:
+    """Makes a study's tables and charts from its trials' records.
+
+    Args:
+        study: The study.
+        records: What its store holds.
+        folder: Where tables and charts go.
+
+    Returns:
+        The tables, and the paths of all that was written.
+    """
+    from sweeps.harness import tables
+
+    made = tables.from_records(records, study.varied)
+    paths = tables.write(made, folder)
+    if _any_finished(made):
+        paths += study.draw(made, folder)
+    return made, paths
+
+
+def _any_finished(made):
+    return bool((made.trials.status != "failed").any())
+
+
 def _check_fits(trials, dataset):
     for trial in trials:
         available = len(dataset.y_train)
@@ -175,15 +199,11 @@ def _run_trials(study, pending, total, dataset, results, values):
 
 
 def _report(study, results, values):
-    """Makes tables and charts of all trials there are, and says where they lie."""
-    from sweeps.harness import progress, tables
-
+    """Makes tables and charts of all trials there are, shows them, and says where they lie."""
     records = results.read()
-    made = tables.from_records(records, study.varied)
-    paths = tables.write(made, results.folder)
-    if (made.trials.status != "failed").any():
-        progress.print_table(_shown(study, made))
-        paths += study.draw(made, results.folder)
+    made, paths = rebuild(study, records, results.folder)
+    if _any_finished(made):
+        _show(study, made)
         if study.animate and values.animate:
             paths += study.animate(made, results.folder)
     if values.tensorboard:
@@ -193,9 +213,12 @@ def _report(study, results, values):
     print("Wrote", *[f"  {os.path.relpath(path)}" for path in paths], sep="\n")
 
 
-def _shown(study, made):
-    from sweeps.harness import tables
+def _show(study, made):
+    from sweeps.harness import progress, tables
 
     if study.show:
-        return study.show(made)
-    return tables.side_by_side(made.trials, *[c for c in study.varied if c != "batch_norm"])
+        progress.print_table(study.show(made))
+    else:
+        print(tables.heading(made.trials))
+        rows = [column for column in study.varied if column != "batch_norm"]
+        progress.print_table(tables.side_by_side(made.trials, *rows))

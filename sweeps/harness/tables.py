@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from sweeps.harness.errors import UserError
 from sweeps.harness.store import write_whole
 from sweeps.harness.trial import Trial
 
@@ -149,10 +150,10 @@ def by_series(trials: pd.DataFrame, *x: str) -> list[tuple[str, pd.DataFrame]]:
 
 
 def side_by_side(trials: pd.DataFrame, *x: str) -> pd.DataFrame:
-    """The summary for a person: a row for each value of `x`, the series side by side, as texts."""
-    target = f"{100 * trials.target_accuracy.iloc[0]:g}%"
-    every = trials.eval_every.max()
-    looked_at = "" if every == 1 else f", looked at every {every} steps"
+    """The summary for a person: a row for each value of `x`, the series side by side, as texts.
+
+    What its numbers are stands in `heading`, so that the table fits a narrow terminal.
+    """
     columns = {}
     for label, group in by_series(trials, *x):
         cells = {
@@ -163,7 +164,7 @@ def side_by_side(trials: pd.DataFrame, *x: str) -> pd.DataFrame:
             )
             for key, part in group.groupby(list(x), dropna=False)
         }
-        columns[f"{label}: median steps to {target}{looked_at}"] = {
+        columns[label] = {
             key: f"{_steps(cell['median_steps'], budget)} ({cell['reached']}/{cell['total']})"
             for key, (cell, budget) in cells.items()
         }
@@ -171,9 +172,22 @@ def side_by_side(trials: pd.DataFrame, *x: str) -> pd.DataFrame:
             key: "-" if np.isinf(cell["median_seconds"]) else f"{cell['median_seconds']:.2f}"
             for key, (cell, _) in cells.items()
         }
-    rows = {key: None for column in columns.values() for key in column}
-    cells = [[*key, *(column.get(key, "") for column in columns.values())] for key in rows]
-    return pd.DataFrame(cells, columns=[*x, *columns])
+    rows = {key for column in columns.values() for key in column}
+    cells = [
+        [*key, *(column.get(key, "") for column in columns.values())]
+        for key in sorted(rows, key=lambda row: [(value != "", value) for value in row])
+    ]
+    return pd.DataFrame(cells, columns=[*(name.replace("_", " ") for name in x), *columns])
+
+
+def heading(trials: pd.DataFrame) -> str:
+    """What the numbers of `side_by_side` are."""
+    every = trials.eval_every.max()
+    target = f"{100 * trials.target_accuracy.iloc[0]:g}%"
+    exactness = "" if every == 1 else f"\nThe target is looked at every {every} steps."
+    return (
+        f"Median steps to {target} test accuracy (seeds that got there), median seconds{exactness}"
+    )
 
 
 def write(tables: Tables, folder: Path) -> list[Path]:
@@ -231,7 +245,7 @@ def _label(arm):
 
 
 def _row(record):
-    trial = Trial.from_json(record["trial"])
+    trial = _trial(record)
     fields = dataclasses.asdict(trial)
     return {
         **record,
@@ -239,6 +253,16 @@ def _row(record):
         "depth": trial.depth,
         **{name: record["environment"].get(name) for name in _ENVIRONMENT},
     }
+
+
+def _trial(record):
+    try:
+        return Trial.from_json(record["trial"])
+    except TypeError as error:
+        raise UserError(
+            f"trials/{record['trial_id']}.json of {record['study']} was written by another version "
+            f"({error}). Move it away, or choose another --results_dir."
+        ) from error
 
 
 def _other_fields(frame):

@@ -24,6 +24,23 @@ class Run(NamedTuple):
     dbeta: np.ndarray | None
 
 
+@pytest.fixture
+def seeded():
+    """The same initial weights in every test."""
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def quick_initial_kernels(monkeypatch):
+    """JAX compiles its generator of random numbers for each shape, for seconds: NumPy's will do."""
+
+    def draw(self, shape, dtype=None):
+        return np.random.default_rng(2).normal(0, 0.3, shape).astype("float32")
+
+    if keras.backend.backend() == "jax":
+        monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", draw)
+
+
 @pytest.fixture(scope="session")
 def features():
     """Values whose features differ in mean and in scale, so that a wrong statistic cannot hide."""

@@ -19,22 +19,7 @@ OTHER = {
 BACKEND = keras.backend.backend()
 # JAX compiles each model anew, half a second an example.
 KINDS = list(OTHER)[:1] if BACKEND == "jax" else list(OTHER)
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    keras.utils.set_random_seed(0)
-
-
-@pytest.fixture(autouse=True)
-def quick_initial_kernels(monkeypatch):
-    """JAX compiles its generator of random numbers for each shape, for seconds: NumPy's will do."""
-
-    def draw(self, shape, dtype=None):
-        return np.random.default_rng(2).normal(0, 0.3, shape).astype("float32")
-
-    if BACKEND == "jax":
-        monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", draw)
+pytestmark = pytest.mark.usefixtures("seeded", "quick_initial_kernels")
 
 
 def randomized(model):

@@ -18,22 +18,7 @@ BACKEND = keras.backend.backend()
 only_once = pytest.mark.skipif(BACKEND != "tensorflow", reason="large networks, on one backend")
 # JAX compiles each model anew, half a second an example.
 WITH_AND_WITHOUT_BIAS = [False] if BACKEND == "jax" else [True, False]
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    keras.utils.set_random_seed(0)
-
-
-@pytest.fixture(autouse=True)
-def quick_initial_kernels(monkeypatch):
-    """JAX compiles its generator of random numbers for each shape, for seconds: NumPy's will do."""
-
-    def draw(self, shape, dtype=None):
-        return np.random.default_rng(2).normal(0, 0.3, shape).astype("float32")
-
-    if BACKEND == "jax":
-        monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", draw)
+pytestmark = pytest.mark.usefixtures("seeded", "quick_initial_kernels")
 
 
 def randomized(model, seed=0):

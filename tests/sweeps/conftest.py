@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import small_training
 
 from sweeps.harness.trial import Trial
 
@@ -56,10 +57,7 @@ def _record(steps, *, seed=0, depth=1, batch_norm=False, status="done", accuracy
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory):
     """A folder with custom.npz: 400 + 100 images, quickly learned, but not in one step."""
-    generator = np.random.default_rng(0)
-    labels = np.arange(500, dtype=np.uint8) % 10
-    images = generator.integers(0, 120, (500, 28, 28), dtype=np.uint8)
-    images[np.arange(500), 2 * labels + 3] += 100
+    images, labels = small_training.images(500)
     folder = tmp_path_factory.mktemp("data")
     np.savez(
         folder / "custom.npz",

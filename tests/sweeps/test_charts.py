@@ -6,6 +6,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from sweeps.harness import charts, tables
+from sweeps.harness.charts import looks
 
 
 @pytest.fixture
@@ -71,6 +72,28 @@ def test_arms_differ_in_colour_in_shape_and_in_lightness(ax, record):
         return 0.299 * red + 0.587 * green + 0.114 * blue
 
     assert abs(lightness(plain) - lightness(normalized)) > 60
+
+
+def test_an_arm_keeps_its_look_where_it_is_drawn_alone(record):
+    arms = [record(10), record(5, batch_norm=True)]
+    both, alone = Figure().add_subplot(), Figure().add_subplot()
+    charts.steps_to_target(trials(*arms).trials, both, "depth")
+    charts.steps_to_target(trials(arms[1]).trials, alone, "depth")
+    style = [(line.get_color(), line.get_marker()) for line in (*both.lines, *alone.lines)]
+    assert style[2] == style[1] != style[0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["batch norm (decay_steps=167)", "batch norm"], [2, 1]),
+        (["batch norm (bn_layer=keras)", "batch norm (bn_layer=kerasbn)"], [1, 2]),
+        (["batch norm", "batch norm, renorm", "group norm", "plain"], [1, 2, 3, 0]),
+        (["plain, training", "batch norm, training"], [0, 1]),
+    ],
+)
+def test_looks_belong_to_arms(labels, expected):
+    assert looks.of_series(labels) == [looks.LOOKS[n] for n in expected]
 
 
 def test_curves_are_drawn_where_accuracy_was_measured_and_paced_by_seconds(ax, record):

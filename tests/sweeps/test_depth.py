@@ -33,9 +33,10 @@ def test_one_arm_and_then_the_other_give_one_table_with_both(arms):
         (2, True): 2,
     }
     assert (trials.status == "done").all()
-    assert "plain: median" not in first.stdout
-    assert "plain: median" in second.stdout
-    assert "batch norm: median" in second.stdout
+    assert " plain " not in first.stdout
+    assert " plain " in second.stdout
+    assert " batch norm " in second.stdout
+    assert "Median steps to 80% test accuracy" in second.stdout
 
 
 def test_a_second_start_has_nothing_left_to_do(arms):
@@ -180,6 +181,14 @@ def test_help_and_bad_flags_import_nothing_heavy():
             check=True,
         ).stdout
     )
+
+
+def test_output_that_no_one_reads_ends_quietly():
+    command = [sys.executable, "-m", "sweeps.depth", "--help"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
 
 
 def test_flags_can_come_from_a_file(driver, tmp_path):

@@ -3,6 +3,7 @@ import math
 import keras
 import numpy as np
 import pytest
+from small_training import images, trial
 
 from sweeps.harness.estimator import (
     Estimator,
@@ -15,29 +16,10 @@ from sweeps.harness.estimator import (
 )
 from sweeps.harness.models import build, model_fn
 from sweeps.harness.runner import batches
-from sweeps.harness.trial import Trial
 
-RNG = np.random.default_rng(0)
-LABELS = np.arange(400, dtype=np.uint8) % 10
-# Ten classes of images, each with a bright bar of its own: quickly learned, but not in one step.
-IMAGES = RNG.integers(0, 120, (400, 28, 28), dtype=np.uint8)
-IMAGES[np.arange(400), 2 * LABELS + 3] += 100
+IMAGES, LABELS = images(400)
 TEST_IMAGES, TEST_LABELS = IMAGES[300:], LABELS[300:]
 IMAGES, LABELS = IMAGES[:300], LABELS[:300]
-
-
-def trial(**changes):
-    fields = {
-        "dataset": "custom",
-        "seed": 3,
-        "hidden_units": (20, 10),
-        "batch_norm": True,
-        "learning_rate": 0.01,
-        "batch_size": 50,
-        "max_steps": 40,
-        "target_accuracy": 0.9,
-    }
-    return Trial(**fields | changes)
 
 
 @pytest.fixture(scope="module")

@@ -5,27 +5,12 @@ import math
 import keras
 import numpy as np
 import pytest
+from small_training import images, trial
 
 from sweeps.harness.estimator import Estimator
 from sweeps.harness.models import build, model_fn
-from sweeps.harness.trial import Trial
 
-IMAGES = np.random.default_rng(0).integers(0, 256, (50, 28, 28), dtype=np.uint8)
-LABELS = np.arange(50, dtype=np.uint8) % 10
-
-
-def trial(**changes):
-    fields = {
-        "dataset": "custom",
-        "seed": 3,
-        "hidden_units": (20, 10),
-        "batch_norm": True,
-        "learning_rate": 0.01,
-        "batch_size": 50,
-        "max_steps": 40,
-        "target_accuracy": 0.9,
-    }
-    return Trial(**fields | changes)
+IMAGES, LABELS = images(50)
 
 
 def lenet(**changes):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import small_training
 import tensorflow as tf
 
 from sweeps.harness import recorders
@@ -16,30 +17,21 @@ from sweeps.harness.estimator import (
 )
 from sweeps.harness.models import model_fn
 from sweeps.harness.runner import batches
-from sweeps.harness.trial import Trial
 
-RNG = np.random.default_rng(0)
-LABELS = np.arange(400, dtype=np.uint8) % 10
-IMAGES = RNG.integers(0, 120, (400, 28, 28), dtype=np.uint8)
-IMAGES[np.arange(400), 2 * LABELS + 3] += 100
+IMAGES, LABELS = small_training.images(400)
 TRAIN, TEST = (IMAGES[:300], LABELS[:300]), (IMAGES[300:], LABELS[300:])
 
 
 def trial(**changes):
     fields = {
-        "dataset": "custom",
-        "seed": 3,
         "hidden_units": (20, 12),
-        "batch_norm": True,
         "bn_momentum": 0.0,
-        "learning_rate": 0.01,
-        "batch_size": 50,
         "max_steps": 10,
         "target_accuracy": 1.0,
         "curve_every": 1,
         "stop_at_target": False,
     }
-    return Trial(**fields | changes)
+    return small_training.trial(**fields | changes)
 
 
 def run(trial, *, record=(), steps=()):

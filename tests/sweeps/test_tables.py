@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from sweeps.harness import tables
+from sweeps.harness.errors import UserError
 
 
 def summary(records):
@@ -152,6 +153,13 @@ def test_numbers_keep_their_full_precision_in_the_file(tmp_path, record):
     ]
 
 
+def test_a_record_of_another_version_is_an_error_that_names_the_file(record):
+    old = record(3)
+    old["trial"]["gone"] = 1
+    with pytest.raises(UserError, match=rf"trials/{old['trial_id']}\.json of depth .*'gone'"):
+        tables.from_records([old], ("depth",))
+
+
 def test_tables_of_no_trials_have_their_headers():
     made = tables.from_records([], ("depth", "batch_norm"))
     assert list(made.trials.columns) == tables.TRIAL_COLUMNS
@@ -163,14 +171,17 @@ def test_for_a_person_misses_are_printed_as_more_than_the_budget(record):
         tables.from_records([record(None), record(4, batch_norm=True)], ("depth",)).trials, "depth"
     )
     assert frame.iloc[0].tolist() == [1, ">300 (0/1)", "-", "4 (1/1)", "0.40"]
-    assert frame.columns[1] == "plain: median steps to 90%"
+    assert frame.columns[1] == "plain"
 
 
 def test_for_a_person_the_table_says_when_steps_are_not_exact(record):
-    frame = tables.side_by_side(
-        tables.from_records([record(10, eval_every=5)], ("depth",)).trials, "depth"
+    exact, coarse = (
+        tables.heading(tables.from_records([record(10, eval_every=every)], ("depth",)).trials)
+        for every in (1, 5)
     )
-    assert frame.columns[1] == "plain: median steps to 90%, looked at every 5 steps"
+    assert "Median steps to 90% test accuracy" in exact
+    assert "every" not in exact
+    assert coarse == f"{exact}\nThe target is looked at every 5 steps."
 
 
 def test_series_are_labelled_by_what_tells_them_apart(record):

@@ -1,0 +1,42 @@
+"""Charts from tables: (frame, ax) -> ax. Nothing here trains, and nothing here reads a file."""
+
+from sweeps.harness.charts.bars import bars, bars_of_seeds
+from sweeps.harness.charts.by_setting import steps_to_target, value
+from sweeps.harness.charts.costs import milliseconds, multiples
+from sweeps.harness.charts.curves import (
+    accuracy,
+    by_epoch,
+    errors_by_step,
+    fits,
+    percentiles,
+    statistics,
+)
+from sweeps.harness.charts.figures import save, save_panels, settings
+from sweeps.harness.charts.layers import (
+    animate_histograms,
+    gradients,
+    histograms,
+    save_histograms,
+)
+
+__all__ = [
+    "accuracy",
+    "animate_histograms",
+    "bars",
+    "bars_of_seeds",
+    "by_epoch",
+    "errors_by_step",
+    "fits",
+    "gradients",
+    "histograms",
+    "milliseconds",
+    "multiples",
+    "percentiles",
+    "save",
+    "save_histograms",
+    "save_panels",
+    "settings",
+    "statistics",
+    "steps_to_target",
+    "value",
+]
