@@ -50,11 +50,11 @@ class TrialWorker(WorkerPlugin):
 
 @contextlib.contextmanager
 def _quick_start() -> Iterator[None]:
-    """For the import of TensorFlow: 2.5 s instead of 5.
+    """For the import of TensorFlow: about half of the time.
 
-    Without the optional packages that come with it, and without looking for garbage, of which an
-    import makes none. What it leaves, half a million objects, is not looked through later, either:
-    that took a quarter of a second for each network.
+    Without the optional packages that come with it (2 of 5 s), and without looking for garbage, of
+    which an import leaves little (1 s). What it leaves, half a million objects, is not looked
+    through later, either: that took a quarter of a second for each network.
     """
     left_out = [name for name in _OPTIONAL if name not in sys.modules]
     collecting = gc.isenabled()
