@@ -143,18 +143,20 @@ class Estimator:
         self._optimizer.build(self.model.trainable_variables)
         self._variables = [*self.model.variables, *self._optimizer.variables]
         self._start = [v.numpy() for v in self._variables]
-        batch = params.batch_size
+        # Of unknown size: kerasbn compiles a kernel for each width of rows whose number is known,
+        # which takes some seconds and, on the one thread of a trial, gains nothing in its steps.
         image = self.model.inputs[0]
-        self._images = tf.TensorSpec([None, *image.shape[1:]], image.dtype)
         self._batch = [
-            tf.TensorSpec([batch, *image.shape[1:]], image.dtype),
-            tf.TensorSpec([batch, *target[0]], target[1]),
+            tf.TensorSpec([None, *image.shape[1:]], image.dtype),
+            tf.TensorSpec([None, *target[0]], target[1]),
         ]
         self._step = self._compiled_step()
         self._steps = self._compiled_steps() if params.steps_per_execution > 1 else None
         self._classify = self._compiled_classification()
         # Tracing and the first call take seconds, which are no part of any run's time.
-        self.train_steps([tuple(np.zeros(s.shape, s.dtype.as_numpy_dtype) for s in self._batch)])
+        shapes = [(params.batch_size, *spec.shape[1:]) for spec in self._batch]
+        dtypes = [spec.dtype.as_numpy_dtype for spec in self._batch]
+        self.train_steps([tuple(map(np.zeros, shapes, dtypes))])
 
     def initialize(self, params: Any) -> None:
         """Starts over: initial weights of `params` (the same network), and a fresh optimizer."""
@@ -203,7 +205,7 @@ class Estimator:
         return steps
 
     def _compiled_classification(self):
-        signature = [self._images, tf.TensorSpec([None], tf.uint8)]
+        signature = [self._batch[0], tf.TensorSpec([None], tf.uint8)]
 
         @tf.function(input_signature=signature, jit_compile=self._params.jit_compile)
         def classify(images, labels):
