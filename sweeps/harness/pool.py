@@ -11,6 +11,7 @@ import contextlib
 import logging
 import traceback
 import uuid
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -145,6 +146,8 @@ def _client(workers, scheduler):
         with _connect(scheduler) as client:
             yield client
         return
+    # Two drivers at once: Dask's server of its own state then takes another port.
+    warnings.filterwarnings("ignore", "(?s).*Port .* is already in use", UserWarning)
     with (
         dask.config.set(
             {"distributed.worker.daemon": True, "distributed.worker.profile.enabled": False}
