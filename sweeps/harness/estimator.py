@@ -142,7 +142,7 @@ class Estimator:
         self.model, self._optimizer, self.loss, self._draw_weights, target = model_fn(params)
         self._optimizer.build(self.model.trainable_variables)
         self._variables = [*self.model.variables, *self._optimizer.variables]
-        self._start = [v.numpy() for v in self._variables]
+        self._start = [tf.identity(v) for v in self._variables]
         # Of unknown size: kerasbn compiles a kernel for each width of rows whose number is known,
         # which takes some seconds and, on the one thread of a trial, gains nothing in its steps.
         image = self.model.inputs[0]

@@ -19,16 +19,22 @@ class FusedAdam(keras.optimizers.Adam):
     `w -= learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)`.
     """
 
+    def apply(self, grads, trainable_variables=None):
+        """Updates all variables, by one correction of the moments' start."""
+        step = tf.cast(self.iterations + 1, tf.float64)
+        self._powers = self.beta_1**step, self.beta_2**step
+        super().apply(grads, trainable_variables)
+
     def update_step(self, gradient, variable, learning_rate):
         """Updates a variable and its two moments."""
         index = self._get_variable_index(variable)
-        step = tf.cast(self.iterations + 1, variable.dtype)
+        beta1_power, beta2_power = (tf.cast(p, variable.dtype) for p in self._powers)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[index].value.handle,
             v=self._velocities[index].value.handle,
-            beta1_power=tf.constant(self.beta_1, variable.dtype) ** step,
-            beta2_power=tf.constant(self.beta_2, variable.dtype) ** step,
+            beta1_power=beta1_power,
+            beta2_power=beta2_power,
             lr=tf.cast(learning_rate, variable.dtype),
             beta1=self.beta_1,
             beta2=self.beta_2,
