@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,20 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def of_trials(
-    name: str, total: int, done: int
+    name: str, trials: Sequence[Trial], done: int
 ) -> Iterator[Callable[[Trial, dict[str, Any]], None]]:
     """A progress bar; yields the function that is told of each finished trial.
 
     On a terminal: trials done, the last one's outcome, the time left. Elsewhere (a log file): a
     line a trial.
+
+    Args:
+        name: Of the study.
+        trials: All of its trials.
+        done: How many of them were finished before.
     """
+    total = len(trials)
+    telling = telling_fields(trials)
     out = console.Console(stderr=True)
     bar = progress.Progress(
         progress.TextColumn(name),
@@ -42,7 +50,7 @@ def of_trials(
         def tell(trial: Trial, result: dict[str, Any]) -> None:
             nonlocal done
             done += 1
-            last = describe(trial, result)
+            last = describe(trial, result, telling)
             bar.update(task, advance=1, last=last)
             if not out.is_terminal:
                 out.print(f"{done}/{total} {last}", highlight=False, soft_wrap=True)
@@ -80,8 +88,20 @@ def through(name: str, work: Sequence[tuple[str, float, Callable[[], Any]]]) -> 
             bar.advance(task, seconds)
 
 
-def describe(trial: Trial, result: dict[str, Any]) -> str:
-    """A trial and its outcome in a few words."""
+def telling_fields(trials: Sequence[Trial]) -> list[str]:
+    """The fields that tell trials of one depth, arm and seed apart."""
+    alike: dict[tuple, list[Trial]] = {}
+    for trial in trials:
+        alike.setdefault((trial.depth, trial.batch_norm, trial.seed), []).append(trial)
+    return [
+        field.name
+        for field in dataclasses.fields(Trial)
+        if any(len({getattr(trial, field.name) for trial in group}) > 1 for group in alike.values())
+    ]
+
+
+def describe(trial: Trial, result: dict[str, Any], telling: Sequence[str] = ()) -> str:
+    """A trial, with the fields that tell it from others, and its outcome in a few words."""
     arm = "batch norm" if trial.batch_norm else "plain"
     steps = result.get("steps_to_target")
     if result["status"] != "done":
@@ -92,7 +112,10 @@ def describe(trial: Trial, result: dict[str, Any]) -> str:
         outcome = f"not in {trial.max_steps} steps"
     else:
         outcome = f"{steps} steps"
-    return f"{trial.depth} layers, {arm}, seed {trial.seed}: {outcome}"
+    given = {name: getattr(trial, name) for name in telling}
+    settings = [f"{name}={value}" for name, value in given.items() if value is not None]
+    what = [f"{trial.depth} layers", arm, *settings, f"seed {trial.seed}"]
+    return f"{', '.join(what)}: {outcome}"
 
 
 def print_table(frame: pd.DataFrame) -> None:

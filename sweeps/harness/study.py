@@ -89,7 +89,7 @@ def run(study: Study, values: absl_flags.FlagValues) -> int:
     )
     results = store.Store(Path(values.results_dir) / dataset.name / study.name)
     pending = _missing(trials, results, provenance.code_fingerprint(), dataset, values)
-    failed = _run_trials(study, pending, len(trials), dataset, results, values) if pending else 0
+    failed = _run_trials(study, trials, pending, dataset, results, values) if pending else 0
     _report(study, results, values)
     return command.FAILED if failed else 0
 
@@ -154,8 +154,8 @@ def _missing(trials, results, code, dataset, values):
     return [trial for trial in trials if trial.id not in finished]
 
 
-def _run_trials(study, pending, total, dataset, results, values):
-    """Runs trials and stores each as it finishes; returns how many crashed."""
+def _run_trials(study, trials, pending, dataset, results, values):
+    """Runs those that are missing and stores each as it finishes; returns how many crashed."""
     from sweeps.harness import pool, progress, provenance
 
     failed = 0
@@ -168,7 +168,7 @@ def _run_trials(study, pending, total, dataset, results, values):
         scheduler=values.scheduler,
         save_models=values.save_models,
     )
-    with progress.of_trials(study.name, total, done=total - len(pending)) as tell:
+    with progress.of_trials(study.name, trials, len(trials) - len(pending)) as tell:
         for result in finished:
             trial = Trial.from_json(result["trial"])
             model = result.pop("model", None)

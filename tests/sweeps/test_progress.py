@@ -1,0 +1,35 @@
+from sweeps.harness import progress
+from sweeps.harness.trial import Trial
+
+COMMON = {
+    "dataset": "mnist",
+    "seed": 3,
+    "hidden_units": (100, 50),
+    "learning_rate": 0.01,
+    "batch_size": 8,
+    "max_steps": 40,
+    "target_accuracy": 0.9,
+}
+PLAIN = Trial(batch_norm=False, **COMMON)
+GROUPS = Trial(batch_norm=False, group_norm=10, **COMMON)
+BATCH_NORM = Trial(batch_norm=True, **COMMON)
+
+
+def test_a_trial_is_told_by_depth_arm_seed_and_outcome():
+    done = {"status": "done", "steps_to_target": 17}
+    assert progress.describe(PLAIN, done) == "2 layers, plain, seed 3: 17 steps"
+    missed = {"status": "done", "steps_to_target": None}
+    assert progress.describe(BATCH_NORM, missed) == "2 layers, batch norm, seed 3: not in 40 steps"
+    diverged = {"status": "diverged"}
+    assert progress.describe(PLAIN, diverged) == "2 layers, plain, seed 3: diverged"
+
+
+def test_what_depth_arm_and_seed_leave_open_is_told_by_name():
+    # Arms differ in all fields of batch norm, depths in their units: neither is said twice.
+    assert progress.telling_fields([PLAIN, BATCH_NORM]) == []
+    telling = progress.telling_fields([PLAIN, GROUPS, BATCH_NORM])
+    assert telling == ["group_norm"]
+    done = {"status": "done", "steps_to_target": 17}
+    told = progress.describe(GROUPS, done, telling)
+    assert told == "2 layers, plain, group_norm=10, seed 3: 17 steps"
+    assert progress.describe(PLAIN, done, telling) == "2 layers, plain, seed 3: 17 steps"
