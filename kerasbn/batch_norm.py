@@ -227,15 +227,15 @@ class BatchNorm(keras.layers.Layer):
         if mask is not None:
             mask = ops.convert_to_tensor(mask)
             _check_mask(mask, inputs)
-        x = _cast(inputs, _at_least_float32(self.compute_dtype))
+        x = _cast(ops.convert_to_tensor(inputs), self._statistics_dtype)
         if training and self.trainable:
             y = self._normalize_and_update(x, mask)
         else:
             weights = (self.moving_mean, self.moving_variance, self.gamma, self.beta)
             if self._axes == (len(x.shape) - 1,):  # they broadcast as they are
-                weights = (None if w is None else _value(w, x.dtype) for w in weights)
+                weights = (None if w is None else self._value(w) for w in weights)
             else:
-                weights = (self._like(x, w) for w in weights)
+                weights = (self._of_full_rank(w) for w in weights)
             y = kernels.normalize(x, *weights, epsilon=self.epsilon)
         return _cast(y, self.compute_dtype)
 
@@ -277,7 +277,7 @@ class BatchNorm(keras.layers.Layer):
     def _normalize_and_update(self, x, mask):
         if mask is not None:
             mask = moments.position_mask(mask)
-        gamma, beta = self._like(x, self.gamma), self._like(x, self.beta)
+        gamma, beta = self._of_full_rank(self.gamma), self._of_full_rank(self.beta)
         if self.virtual_batch_size is not None:
             y, batch = self._normalize_groups(x, gamma, beta, mask)
         elif self.renorm:
@@ -314,8 +314,8 @@ class BatchNorm(keras.layers.Layer):
         x_hat, batch = self._normalize(x, None, None, self._reduced, mask)
         r, d = moments.renorm_correction(
             batch,
-            self._like(x, self.renorm_mean),
-            self._like(x, self.renorm_stddev),
+            self._of_full_rank(self.renorm_mean),
+            self._of_full_rank(self.renorm_stddev),
             self.epsilon,
             self.renorm_clipping or {},
         )
@@ -335,14 +335,14 @@ class BatchNorm(keras.layers.Layer):
         mean, variance, count = population
         updates = None
         if self._counts_updates:
-            updates = _value(self.update_count, mean.dtype) + 1.0
+            updates = self._value(self.update_count) + 1.0
             self._move(self.update_count, updates, 1.0, count)
         rate = moments.update_rate(self.momentum, self.debias, updates)
         self._move(self.moving_mean, mean, rate, count)
         if self.renorm:
             # As in Keras: the standard deviation is averaged, and the variance follows from it.
             self._move(self.moving_stddev, ops.sqrt(variance + self.epsilon), rate, count)
-            stddev = _value(self.moving_stddev, mean.dtype)
+            stddev = self._value(self.moving_stddev)
             variance, rate = moments.at_least(ops.square(stddev) - self.epsilon, 0.0), 1.0
         self._move(self.moving_variance, variance, rate, count)
 
@@ -355,14 +355,22 @@ class BatchNorm(keras.layers.Layer):
         elif count == 0:
             return
         value = kernels.reshape(value, weight.shape)
-        average = _value(weight, value.dtype)
-        weight.assign(moments.move_average(average, value, rate, counted))
+        weight.assign(moments.move_average(self._value(weight), value, rate, counted))
 
-    def _like(self, x, weight):
-        """A weight in the dtype of x, of a shape that broadcasts to it."""
+    def _of_full_rank(self, weight):
+        """A weight's value, of the shape of the statistics."""
         if weight is None:
             return None
-        return kernels.reshape(_value(weight, x.dtype), self._statistics_shape)
+        return kernels.reshape(self._value(weight), self._statistics_shape)
+
+    def _value(self, weight):
+        """A weight's value, in the dtype of the statistics."""
+        dtype = self._statistics_dtype
+        return weight.value if weight.dtype == dtype else ops.cast(weight.value, dtype)
+
+    @property
+    def _statistics_dtype(self) -> str:
+        return _at_least_float32(self.compute_dtype)
 
     def _add_state(self, name, shape, initializer, dtype=None):
         # float16 has no variance above 65,504, and in bfloat16's 8 bits an average that moves by a
@@ -391,14 +399,8 @@ class BatchNorm(keras.layers.Layer):
                 )
 
 
-def _value(weight, dtype):
-    """A weight's value, in a dtype."""
-    return _cast(weight, keras.backend.standardize_dtype(dtype))
-
-
 def _cast(x, dtype):
     # Even a cast to the same dtype takes 30 us on PyTorch.
-    x = ops.convert_to_tensor(x)
     return x if keras.backend.standardize_dtype(x.dtype) == dtype else ops.cast(x, dtype)
 
 

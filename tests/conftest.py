@@ -13,6 +13,12 @@ def pytest_addoption(parser):
         help="Values from which TensorFlow's batch norm is compiled; 0 forces that kernel, a large "
         "number the plain one.",
     )
+    parser.addoption(
+        "--native-from",
+        type=int,
+        help="Channels from which PyTorch's native batch norm is used; 0 forces it, a large number "
+        "the lines.",
+    )
 
 
 def pytest_configure(config):
@@ -22,3 +28,8 @@ def pytest_configure(config):
 
         tensorflow_rows.SMALLEST = values
         tensorflow_rows.INFERENCE = range(values, 2**22)
+    channels = config.getoption("--native-from")
+    if channels is not None:
+        from kerasbn.kernels import torch_rows
+
+        torch_rows.NATIVE_FROM = channels

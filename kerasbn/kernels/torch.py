@@ -1,7 +1,7 @@
 """Batch norm in PyTorch with the analytic gradient.
 
 Any axes and masks here; the common case, over all axes but the last without a mask:
-`kerasbn.kernels.torch_rows`.
+`kerasbn.kernels.torch_rows`, where PyTorch's own kernel brings its own gradient.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=Fa
     if synchronized:
         raise ValueError("synchronized statistics need the TensorFlow backend.")
     count = count_values(x, axes, mask)
+    if _are_rows(x, axes, mask) and torch_rows.suits_native(x):
+        y, *statistics = torch_rows.native(x, _flat(gamma), _flat(beta), epsilon)
+        return y, Moments(*(_of_full_rank(t, x) for t in statistics), count)
     y, mean, variance = _Forward.apply(x, gamma, beta, axes, epsilon, mask, count)
     return y, Moments(mean, variance, count)
 
@@ -27,10 +30,9 @@ def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=Fa
 class _Forward(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, gamma, beta, axes, epsilon, mask, count):
-        if mask is None and torch_rows.suits(x, axes):
+        if _are_rows(x, axes, mask):
             y, *statistics = torch_rows.forward(x, _flat(gamma), _flat(beta), epsilon)
-            shape = [1] * (x.ndim - 1) + [-1]
-            pivot, delta, variance, inverse = (t.view(shape) for t in statistics)
+            pivot, delta, variance, inverse = (_of_full_rank(t, x) for t in statistics)
         else:
             pivot, delta, variance, inverse = _statistics(x, axes, epsilon, mask, count)
             y = (x - pivot).sub_(delta).mul_(inverse if gamma is None else inverse * gamma)
@@ -89,16 +91,24 @@ class _Backward(torch.autograd.Function):
 
 
 def _backward(dy, x, gamma, mask, pivot, delta, inverse, constants):
-    axes, epsilon, count = constants
-    if mask is None and torch_rows.suits(x, axes):
+    axes, _, count = constants
+    if _are_rows(x, axes, mask):
         given = (_flat(t) for t in (gamma, pivot, delta, inverse))
-        dx, dgamma, dbeta = torch_rows.backward(dy, x, *given, epsilon)
+        dx, dgamma, dbeta = torch_rows.backward(dy, x, *given)
         return dx, dgamma.view_as(pivot), dbeta.view_as(pivot)
     return _gradients(dy, x, gamma, axes, mask, count, pivot, delta, inverse)
 
 
+def _are_rows(x, axes, mask):
+    return mask is None and torch_rows.suits(x, axes)
+
+
 def _flat(t):
     return None if t is None else t.reshape(-1)
+
+
+def _of_full_rank(t, x):
+    return t.view([1] * (x.ndim - 1) + [-1])
 
 
 def _alias(t):
