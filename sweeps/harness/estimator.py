@@ -139,23 +139,23 @@ class Estimator:
 
     def __init__(self, model_fn: Callable[[Any], EstimatorSpec], params: Any):
         self._params = params
-        self.model, self._optimizer, self.loss, self._draw_weights, target = model_fn(params)
+        spec = model_fn(params)
+        self.model, self._optimizer, self.loss = spec.model, spec.optimizer, spec.loss
+        self._draw_weights = spec.draw_weights
         self._optimizer.build(self.model.trainable_variables)
         self._variables = [*self.model.variables, *self._optimizer.variables]
         self._start = [tf.identity(v) for v in self._variables]
-        # Of unknown size: kerasbn compiles a kernel for each width of rows whose number is known,
-        # which takes some seconds and, on the one thread of a trial, gains nothing in its steps.
-        image = self.model.inputs[0]
+        image, (target_shape, target_dtype) = self.model.inputs[0], spec.target
         self._batch = [
-            tf.TensorSpec([None, *image.shape[1:]], image.dtype),
-            tf.TensorSpec([None, *target[0]], target[1]),
+            tf.TensorSpec([spec.batch_size, *image.shape[1:]], image.dtype),
+            tf.TensorSpec([spec.batch_size, *target_shape], target_dtype),
         ]
         self._step = self._compiled_step()
         self._steps = self._compiled_steps() if params.steps_per_execution > 1 else None
         self._classify = self._compiled_classification()
         # Tracing and the first call take seconds, which are no part of any run's time.
-        shapes = [(params.batch_size, *spec.shape[1:]) for spec in self._batch]
-        dtypes = [spec.dtype.as_numpy_dtype for spec in self._batch]
+        shapes = [(params.batch_size, *each.shape[1:]) for each in self._batch]
+        dtypes = [each.dtype.as_numpy_dtype for each in self._batch]
         self.train_steps([tuple(map(np.zeros, shapes, dtypes))])
 
     def initialize(self, params: Any) -> None:
@@ -205,7 +205,8 @@ class Estimator:
         return steps
 
     def _compiled_classification(self):
-        signature = [self._batch[0], tf.TensorSpec([None], tf.uint8)]
+        image = self.model.inputs[0]
+        signature = [tf.TensorSpec(image.shape, image.dtype), tf.TensorSpec([None], tf.uint8)]
 
         @tf.function(input_signature=signature, jit_compile=self._params.jit_compile)
         def classify(images, labels):

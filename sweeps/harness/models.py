@@ -27,6 +27,7 @@ class EstimatorSpec(NamedTuple):
         draw_weights: Gives the model the random initial weights of another run's parameters. All
             others are the same at every start.
         target: Shape and dtype of a label.
+        batch_size: Of every training step, if TensorFlow is to know it; `None`: it is not.
     """
 
     model: keras.Model
@@ -34,10 +35,15 @@ class EstimatorSpec(NamedTuple):
     loss: keras.losses.Loss
     draw_weights: Callable[[Any], None]
     target: tuple[tuple[int, ...], str] = ((), "uint8")
+    batch_size: int | None = None
 
 
 def model_fn(trial: Trial) -> EstimatorSpec:
-    """The trial's network, its optimizer, and its loss: cross-entropy, or the squared error."""
+    """The trial's network, its optimizer, and its loss: cross-entropy, or the squared error.
+
+    Its batch size is left unknown: kerasbn compiles a kernel for each width of rows whose number is
+    known, which takes some seconds and, on the one thread of a trial, gains nothing in its steps.
+    """
     model = build(trial)
     spec = EstimatorSpec(
         model=model,

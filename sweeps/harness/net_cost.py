@@ -1,8 +1,8 @@
 """What a network's training step and inference pass cost, plain and with batch norm.
 
-The training step is that of the studies (`sweeps.harness.estimator`), on the data set's images: it
-takes a batch from NumPy and returns the loss. The inference pass is the network's call in
-inference mode, on a batch that TensorFlow holds.
+The training step is that of the studies (`sweeps.harness.estimator`), on the data set's images, but
+with a batch size that TensorFlow knows: it takes a batch from NumPy and returns the loss. The
+inference pass is the network's call in inference mode, on a batch that TensorFlow holds.
 
 The contenders:
 
@@ -75,7 +75,7 @@ def conv_net(setting: Setting) -> models.EstimatorSpec:
     for _ in range(CONVOLUTIONS):
         body += [layers.Conv2D(FILTERS, 3, padding="same"), *_norm(setting.arm)]
         body.append(layers.Activation("relu"))
-    return _spec([*body, layers.GlobalAveragePooling2D(), layers.Dense(10)])
+    return _spec(setting, [*body, layers.GlobalAveragePooling2D(), layers.Dense(10)])
 
 
 def contenders(network: Network, dataset: Dataset) -> tuple[dict[Key, Call], dict[Key, Call]]:
@@ -104,7 +104,7 @@ def _inference_pass(net, jit, images):
 
 
 def _dense(setting, depth):
-    return models.model_fn(
+    spec = models.model_fn(
         Trial(
             dataset="",
             seed=0,
@@ -119,18 +119,19 @@ def _dense(setting, depth):
             jit_compile=setting.jit_compile,
         )
     )
+    return spec._replace(batch_size=setting.batch_size)
 
 
 def _lenet(setting):
     norm = (lambda: _norm(setting.arm)[0]) if setting.arm != "plain" else None
-    return _spec(models.lenet(norm).layers)
+    return _spec(setting, models.lenet(norm).layers)
 
 
 def _norm(arm):
     return [] if arm == "plain" else [ARMS[arm](momentum=_MOMENTUM)]
 
 
-def _spec(layers):
+def _spec(setting, layers):
     return models.EstimatorSpec(
         model=keras.Sequential(
             [
@@ -143,4 +144,5 @@ def _spec(layers):
         optimizer=keras.optimizers.SGD(0.1),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         draw_weights=lambda params: None,
+        batch_size=setting.batch_size,
     )
