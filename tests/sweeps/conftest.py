@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 import time
@@ -69,6 +70,11 @@ def small_data(tmp_path_factory):
     return folder
 
 
+def _take_interrupts():
+    # Where the tests run in the background, Ctrl-C is ignored, and would be in what they start.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Driver:
     """Runs `python -m sweeps.depth` on small data, as a user does, in a process of its own."""
 
@@ -87,6 +93,7 @@ class Driver:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,  # so that a test can interrupt it and its workers together
+            preexec_fn=_take_interrupts,
         )
 
     def run(self, *flags: str) -> subprocess.CompletedProcess:
