@@ -20,7 +20,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from kerasbn.model_cloning import clone_layer
+from kerasbn.tools._model_cloning import clone_layer
 
 _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 _SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)

@@ -13,7 +13,7 @@ from keras import tree
 from rich.console import Console
 from rich.progress import track
 
-from kerasbn.model_graph import is_graph
+from kerasbn.tools._model_graph import is_graph
 
 
 def input_batches(

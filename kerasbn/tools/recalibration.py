@@ -14,8 +14,8 @@ from keras import ops, tree
 
 from kerasbn import kernels, moments
 from kerasbn.batch_norm import BatchNorm
-from kerasbn.batches import input_batches, shapes_of
-from kerasbn.model_graph import batch_norms, check_built, warn_nothing_to_do
+from kerasbn.tools._batches import input_batches, shapes_of
+from kerasbn.tools._model_graph import batch_norms, check_built, warn_nothing_to_do
 
 
 def recalibrate(

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 
 from kerasbn.batch_norm import BatchNorm
-from kerasbn.model_cloning import clone_layer, copy_state, rebuild
-from kerasbn.model_graph import check_graph, config_of, layers_of, warn_nothing_to_do
+from kerasbn.tools._model_cloning import clone_layer, copy_state, rebuild
+from kerasbn.tools._model_graph import check_graph, config_of, layers_of, warn_nothing_to_do
 
 # What `keras.layers.BatchNormalization` lacks, and the value that means: not used.
 _OWN_OPTIONS = {"virtual_batch_size": None, "unbiased_variance": False, "debias": False}

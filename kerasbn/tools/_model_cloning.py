@@ -9,7 +9,7 @@ from collections.abc import Callable
 import keras
 from keras import tree
 
-from kerasbn.model_graph import Ref, config_of, is_graph, layers_of, read_graph
+from kerasbn.tools._model_graph import Ref, config_of, is_graph, layers_of, read_graph
 
 Pairs = list[tuple[keras.Layer, keras.Layer]]
 
