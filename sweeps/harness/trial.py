@@ -1,4 +1,4 @@
-"""One training run's configuration: everything that can change a number, nothing that cannot."""
+"""The configuration of one training run: everything that can change a number, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,45 +7,69 @@ import hashlib
 import json
 from typing import Any
 
+# Hidden layers of the network in Rawles 2018; the network of depth d has the first d of them.
+HIDDEN_UNITS = (500, 400, 300, 200, 100, 50, 25)
+_ARMS = {False: "plain", True: "batch norm"}
+
+
+def arm_name(batch_norm: bool) -> str:
+    """The name of an arm in tables, charts and claims: "plain" or "batch norm"."""
+    return _ARMS[bool(batch_norm)]
+
 
 def _option(default: Any = None) -> Any:
-    """A field that depth does without: at its default it is no part of the id, which thus lasts."""
+    """Optional field.
+
+    It is left out of the id at its default value, so adding a field keeps old ids valid.
+    """
     return dataclasses.field(default=default, metadata={"option": True})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A training run, to be identified by its `id`; see the flags of the same names.
+    """The configuration of one training run, identified by its `id`.
 
-    Paths, workers and display are no part of it. The options of the batch-norm layer are `None`
-    where there is no batch norm, so that they do not tell apart what is the same run. `None` means
-    elsewhere, too, that there is no such thing.
+    Paths, workers and display settings are not part of it. Options of the batch-norm layer are
+    `None` in a plain network, so that equal runs have equal ids. Elsewhere, too, `None` means that
+    the option is off.
 
-    Attributes: dataset: The data that was used, by the name of `sweeps.harness.data`. seed: Of the
-        initial weights and of the order of the examples. hidden_units: Units of each hidden layer,
-        from the first. activation: Keras's name of the hidden layers' activation. batch_norm:
-        Whether a batch-norm layer stands before each hidden activation. bn_layer: "kerasbn"
-        (`kerasbn.BatchNorm`) or "keras" (`keras.layers.BatchNormalization`). bn_momentum: Weight of
-        the old average. bn_epsilon: Added to the variance. bn_logits: Whether the output layer has
-        batch norm, too. optimizer: Keras's name. learning_rate: Of the optimizer. batch_size:
-        Examples a training step. max_steps: Budget, in training steps. target_accuracy: The share
-        of the test set to classify rightly. eval_every: Steps from one look at the target to the
-        next; 1 makes `steps_to_target` exact. curve_every: Steps from one full evaluation to the
-        next, for the curve; 0: the last step alone. stop_at_target: Whether training ends there.
-        jit_compile: Whether steps are compiled by XLA.
-
-        architecture: "dense", "lenet" (hidden_units are its filters, then its dense units) or
-        "regression", of one number from one, which has no target accuracy. kernel_stddev: Standard
-        deviation of normally distributed initial kernels; `None`: the architecture's own. bias: The
-        initial value of all biases, where it is not 0. decay_steps: Time constant of the learning
-        rate's exponential decay, in training steps. bn_renorm: Whether batch norm is Batch
-        Renormalization. bn_virtual_batch_size: Examples a ghost batch. group_norm: Groups of a
-        GroupNormalization in batch norm's place. dropout: Share of each hidden layer's outputs that
-        training drops. l2: Factor of the kernels' squares in the loss. train_examples: How many
-        training images are used, the same for every seed. steps_per_execution: Keras's name: up to
-        so many steps run in one call, and the curve has a row for each call, with their mean loss.
-        record: What is measured besides; see `sweeps.harness.recorders`. record_steps: The steps
-        after which it is, 0 for the start.
+    Attributes:
+        dataset: Name of the data set; see `sweeps.harness.data`.
+        seed: Seed of the initial weights and of the order of the examples.
+        hidden_units: Units of each hidden layer, first layer first.
+        activation: Keras name of the hidden layers' activation.
+        batch_norm: Whether a batch-norm layer precedes each hidden activation.
+        bn_layer: `"kerasbn"` for `kerasbn.BatchNorm`, `"keras"` for
+            `keras.layers.BatchNormalization`.
+        bn_momentum: Weight of the old value in the moving averages.
+        bn_epsilon: Constant added to the variance.
+        bn_logits: Whether the output layer has batch norm, too.
+        optimizer: Keras name of the optimizer.
+        learning_rate: Learning rate of the optimizer.
+        batch_size: Examples per training step.
+        max_steps: Budget in training steps.
+        target_accuracy: Share of the test set to classify correctly. `None` for a regression.
+        eval_every: Steps between two checks of the target. 1 makes `steps_to_target` exact.
+        curve_every: Steps between two full evaluations for the accuracy curve. 0 evaluates after
+            the last step only.
+        stop_at_target: Whether training ends when the target is reached.
+        jit_compile: Whether XLA compiles the training step.
+        architecture: `"dense"`, `"lenet"` (`hidden_units` are then its filters and dense units) or
+            `"regression"` (one input, one output, no target accuracy).
+        kernel_stddev: Standard deviation of normally distributed initial kernels. `None` keeps the
+            architecture's own initializer.
+        bias: Initial value of all biases. `None` means 0.
+        decay_steps: Time constant of the learning rate's exponential decay, in training steps.
+        bn_renorm: Whether batch norm is Batch Renormalization.
+        bn_virtual_batch_size: Examples per ghost batch.
+        group_norm: Number of groups of the GroupNormalization layer that replaces batch norm.
+        dropout: Share of each hidden layer's outputs that training drops.
+        l2: Factor of the squared kernels in the loss.
+        train_examples: Number of training examples used, the same ones for every seed.
+        steps_per_execution: Largest number of steps per call of the compiled function. The curve
+            then has one row per call, with the mean loss of its steps.
+        record: Names of the recorders to run; see `sweeps.harness.training.recorders`.
+        record_steps: Steps after which the recorders measure. 0 is the start.
     """
 
     dataset: str
@@ -87,6 +111,11 @@ class Trial:
             for field in dataclasses.fields(self):
                 if field.name.startswith("bn_"):
                     object.__setattr__(self, field.name, None)
+
+    @property
+    def arm(self) -> str:
+        """The name of the trial's arm."""
+        return arm_name(self.batch_norm)
 
     @property
     def depth(self) -> int:

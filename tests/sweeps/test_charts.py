@@ -1,12 +1,12 @@
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib import image
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from sweeps.harness import charts, tables
+from sweeps.harness import charts
 from sweeps.harness.charts import looks
+from sweeps.harness.results import tables
 
 
 @pytest.fixture
@@ -124,51 +124,3 @@ def test_a_chart_is_a_png_of_150_dots_an_inch(tmp_path, record):
         "sub",
     )
     assert image.imread(path).shape[:2] == (690, 1080)
-
-
-def costs(**columns):
-    """Rows of `sweeps.cost`, with quartiles a tenth off."""
-    rows = pd.DataFrame(columns)
-    for name in [c for c in rows if c.startswith("over_")]:
-        rows[f"{name}_q1"], rows[f"{name}_q3"] = 0.9 * rows[name], 1.1 * rows[name]
-    return rows
-
-
-def test_multiples_stand_at_their_shape_from_top_to_bottom(ax):
-    charts.multiples(
-        costs(
-            size=["8x3", "8x3", "9x9", "9x9"],
-            shapes=["tuned", "tuned", "held out", "held out"],
-            contender=["keras", "kerasbn", "keras", "kerasbn"],
-            over_keras=[1.0, 0.5, 1.0, 2.0],
-        ),
-        ax,
-        "keras",
-    )
-    dots, one, *_ = ax.lines  # of kerasbn, and where Keras is
-    assert dots.get_xdata().tolist() == [0.5, 2.0]
-    assert dots.get_ydata().tolist() == [0, 1]
-    assert one.get_xdata() == [1, 1]
-    spread = ax.collections[0].get_segments()
-    assert np.allclose([segment[:, 0] for segment in spread], [[0.45, 0.55], [1.8, 2.2]])
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["8x3", "9x9"]
-    assert ax.yaxis_inverted()
-    kinds = {text.get_text(): text.xy[1] for text in ax.texts}
-    assert kinds == {"tuned": -0.5, "held out": 0.5}
-    assert ax.get_xscale() == "log"
-    assert "Keras" in ax.get_xlabel()
-
-
-def test_networks_are_drawn_in_milliseconds_by_depth(ax):
-    rows = costs(
-        size=["1", "2", "1", "2"],
-        contender=["plain", "plain", "kerasbn", "kerasbn"],
-        median_microseconds=[1000.0, 2000.0, 1500.0, 2500.0],
-    ).assign(q1=500.0, q3=3000.0)
-    charts.milliseconds(rows, ax, "inference pass")
-    drawn = {
-        container.get_label(): container.lines[0].get_xydata().tolist()
-        for container in ax.containers
-    }
-    assert drawn == {"plain": [[1, 1], [2, 2]], "kerasbn": [[1, 1.5], [2, 2.5]]}
-    assert ax.get_ylabel() == "milliseconds an inference pass"

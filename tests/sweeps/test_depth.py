@@ -138,7 +138,7 @@ BAD = {
     "--workers=-1": "workers=-1",
     "--activation=cubic": "cubic",
     "--no_such_flag=1": "no_such_flag",
-    "mnist": "'mnist' is no flag",
+    "mnist": "'mnist' is not a flag",
     "--scheduler=nowhere": "--scheduler=nowhere",
 }
 
@@ -164,8 +164,9 @@ def test_an_unwritable_results_folder_is_named(driver, tmp_path):
 
 def test_help_and_bad_flags_import_nothing_heavy():
     program = (
-        "import sys; from sweeps import depth; from sweeps.harness.study import main\n"
-        "status = main(depth.STUDY, ['depth', sys.argv[1]])\n"
+        "import sys; from sweeps.depth.__main__ import STUDY; "
+        "from sweeps.harness.cli.study import main\n"
+        "status = main(STUDY, ['depth', sys.argv[1]])\n"
         "heavy = set(sys.modules) & set('tensorflow keras pandas matplotlib distributed'.split())\n"
         "sys.exit(f'imported {heavy}' if heavy else status)"
     )

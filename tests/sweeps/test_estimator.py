@@ -5,17 +5,16 @@ import numpy as np
 import pytest
 from small_training import images, trial
 
-from sweeps.harness.estimator import (
+from sweeps.harness.engine.runner import batches
+from sweeps.harness.training.estimator import (
     Estimator,
     EvalSpec,
     RecordSpec,
-    TestSet,
     TrainSpec,
-    required_right,
     train_and_evaluate,
 )
-from sweeps.harness.models import build, model_fn
-from sweeps.harness.runner import batches
+from sweeps.harness.training.models import build, model_fn
+from sweeps.harness.training.test_set import TestSet, required_right
 
 IMAGES, LABELS = images(400)
 TEST_IMAGES, TEST_LABELS = IMAGES[300:], LABELS[300:]

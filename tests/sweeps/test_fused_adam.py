@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sweeps.harness.fused_adam import FusedAdam
+from sweeps.harness.training.fused_adam import FusedAdam
 
 RNG = np.random.default_rng(0)
 START = RNG.normal(size=(4, 3))

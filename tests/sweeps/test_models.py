@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from small_training import images, trial
 
-from sweeps.harness.estimator import Estimator
-from sweeps.harness.models import build, model_fn
+from sweeps.harness.training.estimator import Estimator
+from sweeps.harness.training.models import build, model_fn
 
 IMAGES, LABELS = images(50)
 

@@ -106,7 +106,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(driver):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the driver and its workers
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on from here" in err
+    assert "Run the same command again to continue" in err
     assert "Traceback" not in err
     assert 2 <= driver.finished() < 8
     _, alive = psutil.wait_procs(workers, timeout=20)

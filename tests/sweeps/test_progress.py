@@ -1,4 +1,4 @@
-from sweeps.harness import progress
+from sweeps.harness.cli import progress
 from sweeps.harness.trial import Trial
 
 COMMON = {

@@ -6,8 +6,9 @@ import pytest
 import small_training
 import tensorflow as tf
 
-from sweeps.harness import recorders
-from sweeps.harness.estimator import (
+from sweeps.harness.engine.runner import batches
+from sweeps.harness.training import recorders
+from sweeps.harness.training.estimator import (
     Estimator,
     EvalSpec,
     RecordSpec,
@@ -15,8 +16,8 @@ from sweeps.harness.estimator import (
     TrainSpec,
     train_and_evaluate,
 )
-from sweeps.harness.models import model_fn
-from sweeps.harness.runner import batches
+from sweeps.harness.training.models import model_fn
+from sweeps.harness.training.recorders import base
 
 IMAGES, LABELS = small_training.images(400)
 TRAIN, TEST = (IMAGES[:300], LABELS[:300]), (IMAGES[300:], LABELS[300:])
@@ -98,7 +99,7 @@ def test_evaluation_is_that_of_keras(recorded):
 
 def test_evaluation_weighs_its_parts_by_their_size(monkeypatch):
     whole = run(trial(max_steps=1), record=("evaluation",), steps=(1,))
-    monkeypatch.setattr(recorders, "_AT_ONCE", 70)
+    monkeypatch.setattr(base, "_AT_ONCE", 70)
     parts = run(trial(max_steps=1), record=("evaluation",), steps=(1,))
     for one, other in zip(
         *(each[0].recorded["evaluation"]["rows"] for each in (whole, parts)), strict=True

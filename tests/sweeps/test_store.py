@@ -4,7 +4,7 @@ import os
 import pytest
 
 from sweeps.harness.errors import UserError
-from sweeps.harness.store import FORMAT, Store, conflicts, write_whole
+from sweeps.harness.results.store import FORMAT, Store, conflicts, write_whole
 
 
 def record(trial_id="ab12", **changes):

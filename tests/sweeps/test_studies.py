@@ -12,7 +12,7 @@ import pytest
 from matplotlib import image
 from PIL import Image
 
-from sweeps.__main__ import commands
+from sweeps.harness.cli.catalog import commands
 
 SMALL = {
     "activation": ["--activation=relu", "--max_steps=4", "--hidden_units=9"],
@@ -49,10 +49,11 @@ TRIALS = {
 }
 DECIDED = {7, 9, 10, 12, 13, 14, 16, 17}
 PROGRAM = (
-    "import importlib, json, sys\n"
-    "from sweeps.harness.study import main\n"
+    "import json, sys\n"
+    "from sweeps.harness.cli import catalog\n"
+    "from sweeps.harness.cli.study import main\n"
     "for name, argv in json.loads(sys.argv[1]).items():\n"
-    "    status = main(importlib.import_module(f'sweeps.{name}').STUDY, [name, *argv])\n"
+    "    status = main(catalog.study(name), [name, *argv])\n"
     "    assert status == 0, name\n"
 )
 
@@ -246,7 +247,7 @@ def test_a_report_on_an_empty_folder_says_that_nothing_was_run(tmp_path):
     assert (tmp_path / "README.md").read_text().count("**not run**") == 25
     missing = report(tmp_path / "no")
     assert missing.returncode == 2
-    assert "is no folder" in missing.stderr
+    assert "is not a folder" in missing.stderr
 
 
 def test_a_report_on_a_table_of_another_version_names_it(tmp_path):

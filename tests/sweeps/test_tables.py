@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweeps.harness import tables
 from sweeps.harness.errors import UserError
+from sweeps.harness.results import tables
 
 
 def summary(records):

@@ -5,7 +5,7 @@ import sys
 
 STARTED = """
 import gc, sys
-from sweeps.harness.worker import _OPTIONAL, _quick_start
+from sweeps.harness.engine.worker import _OPTIONAL, _quick_start
 
 import pandas
 with _quick_start():

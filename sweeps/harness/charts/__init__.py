@@ -2,7 +2,6 @@
 
 from sweeps.harness.charts.bars import bars, bars_of_seeds
 from sweeps.harness.charts.by_setting import steps_to_target, value
-from sweeps.harness.charts.costs import milliseconds, multiples
 from sweeps.harness.charts.curves import (
     accuracy,
     by_epoch,
@@ -29,8 +28,6 @@ __all__ = [
     "fits",
     "gradients",
     "histograms",
-    "milliseconds",
-    "multiples",
     "percentiles",
     "save",
     "save_histograms",

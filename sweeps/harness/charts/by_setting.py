@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sweeps.harness import tables
 from sweeps.harness.charts import looks
+from sweeps.harness.results import tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +64,7 @@ def steps_to_target(
         ax.set_ylim(bottom=0)
     if log:
         _log_axis(ax, trials[x])
-    ax.set_ylabel(f"training steps to {_target(trials)} test accuracy")
+    ax.set_ylabel(f"training steps to {tables.target(trials)} test accuracy")
     ax.legend(frameon=False)
     return ax
 
@@ -129,7 +129,3 @@ def _shifted(x, shift, log):
     """Places beside `x`, so that series do not hide each other."""
     places = x.to_numpy(float)
     return places * 2**shift if log else places + shift
-
-
-def _target(trials):
-    return f"{100 * trials.target_accuracy.iloc[0]:g}%"

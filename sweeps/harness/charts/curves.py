@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sweeps.harness import tables
 from sweeps.harness.charts import looks
+from sweeps.harness.results import tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sweeps.harness.store import write_whole
+from sweeps.harness.results.store import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

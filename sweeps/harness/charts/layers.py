@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sweeps.harness.charts import figures, looks
-from sweeps.harness.store import write_whole
+from sweeps.harness.results.store import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

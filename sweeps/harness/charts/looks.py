@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from sweeps.harness.trial import arm_name
+
 # Okabe & Ito's palette: apart for the colour-blind, and apart in grey, for their lightness differs.
 LOOKS = [
     {"color": "#E69F00", "marker": "o", "linestyle": "--"},
@@ -13,12 +15,12 @@ LOOKS = [
     {"color": "#009E73", "marker": "v", "linestyle": ":"},
     {"color": "#000000", "marker": "X", "linestyle": "-"},
 ]
-_ARMS = ("plain", "batch norm")  # have the first looks
+_ARMS = (arm_name(False), arm_name(True))  # these have the first two looks
 
 
 def of_arm(batch_norm: bool) -> tuple[str, dict[str, str]]:
     """An arm's name and its look."""
-    name = "batch norm" if batch_norm else "plain"
+    name = arm_name(batch_norm)
     return name, LOOKS[_ARMS.index(name)]
 
 

@@ -1,0 +1,31 @@
+"""The kinds of normalization that the study compares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sweeps.harness.trial import arm_name
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+PLAIN, BATCH_NORM = arm_name(False), arm_name(True)
+RENORM, GHOST_BATCHES = f"{BATCH_NORM}, renorm", f"{BATCH_NORM}, ghost batches"
+GROUP_NORM = "group norm"
+
+
+def kinds(trials: pd.DataFrame) -> np.ndarray:
+    """The kind of normalization of each trial."""
+    import numpy as np
+
+    return np.select(
+        [
+            trials.group_norm.notna(),
+            ~trials.batch_norm.astype(bool),
+            trials.bn_renorm.eq(True).fillna(False).astype(bool),
+            trials.bn_virtual_batch_size.notna(),
+        ],
+        [GROUP_NORM, PLAIN, RENORM, GHOST_BATCHES],
+        BATCH_NORM,
+    )

@@ -1,0 +1,139 @@
+"""All that `sweeps.cost` can measure, part by part: what to do, and the rows that come of it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from sweeps.cost import backends, layers, memory, networks, ratios
+from sweeps.cost.shapes import CHAIN, HELD_OUT, TUNED
+from sweeps.harness import timing
+from sweeps.harness.data import Dataset
+
+Rows = dict[str, list[dict[str, Any]]]  # by table
+
+
+class Budget(NamedTuple):
+    """How long to measure, and with what.
+
+    Attributes:
+        seconds: For the rounds of one shape or network, without compilation.
+        rounds: At most.
+        threads: Of each contender.
+    """
+
+    seconds: float
+    rounds: int
+    threads: int
+
+
+def work(
+    parts: Sequence[str],
+    shapes: Sequence[tuple[int, ...]],
+    dtypes: Sequence[str],
+    dataset: Dataset,
+    budget: Budget,
+) -> list[tuple[str, float, Callable[[], Rows]]]:
+    """What to do, for `progress.through`: in words, about how many seconds, and the function.
+
+    Args:
+        parts: Of `sweeps.cost.PARTS`.
+        shapes: Of the layer's inputs; empty: all shapes of `sweeps.cost.shapes`.
+        dtypes: Of the layer.
+        dataset: Whose images the networks get.
+        budget: For each of them.
+    """
+    shapes = shapes or [*TUNED, *HELD_OUT]
+    seconds = budget.seconds
+    every = {
+        "layers": [
+            (f"layer, {name(shape)}, {dtype}", seconds + 6, partial(_layer, shape, dtype, budget))
+            for dtype in dtypes
+            for shape in shapes
+        ],
+        "inference": [
+            (
+                f"inference, {name(shape)}, {dtype}",
+                seconds / 2 + 2,
+                partial(_pass, shape, dtype, budget),
+            )
+            for dtype in dtypes
+            for shape in shapes
+        ],
+        "nets": [
+            (f"{n.what}, {n.size} layers", 2 * seconds + 12, partial(_net, n, dataset, budget))
+            for n in networks.networks()
+        ],
+        "memory": [("memory of a training step", 80, partial(_memory, budget))],
+        "backends": [
+            (f"{backend}, {name(shape)}", seconds + 8, partial(_backend, backend, shape, budget))
+            for backend in backends.installed()
+            for shape in shapes
+        ],
+    }
+    return [item for part in every if part in parts for item in every[part]]
+
+
+def name(shape: tuple[int, ...]) -> str:
+    """A shape as tables have it, such as 500x500."""
+    return "x".join(map(str, shape))
+
+
+def _layer(shape, dtype, budget) -> Rows:
+    seconds = _time(layers.training(shape, dtype), budget.seconds, budget)
+    return {"layers": _layer_rows(seconds, ("keras", "pytorch"), shape, dtype)}
+
+
+def _pass(shape, dtype, budget) -> Rows:
+    seconds = _time(layers.inference(shape, dtype), budget.seconds / 2, budget)
+    return {"inference": _layer_rows(seconds, ("keras", "plain"), shape, dtype)}
+
+
+def _net(network, dataset, budget) -> Rows:
+    steps, passes = networks.contenders(network, dataset)
+    columns = {"what": network.what, "size": str(network.size)}
+    tables = {"steps": (steps, columns), "inference": (passes, {**columns, "shapes": ""})}
+    return {
+        table: ratios.rows(
+            _time(calls, budget.seconds, budget),
+            "microseconds",
+            1e6,
+            over=("keras", "plain"),
+            **columns,
+            dtype="float32",
+        )
+        for table, (calls, columns) in tables.items()
+    }
+
+
+def _memory(budget) -> Rows:
+    held = memory.measure(budget.threads)
+    columns = {"what": "conv net", "size": str(networks.CONVOLUTIONS), "dtype": "float32"}
+    rows = ratios.rows(held, "mebibytes", 2.0**-20, over=("keras", "plain"), **columns)
+    return {"memory": rows}
+
+
+def _backend(backend, shape, budget) -> Rows:
+    seconds = backends.measure(backend, shape, **budget._asdict())
+    rows = _layer_rows(seconds, ("keras",), shape, "float32")
+    return {"backends": [{"backend": backend, **row} for row in rows]}
+
+
+def _time(calls, seconds, budget):
+    gc.collect()  # what was compiled before holds itself in cycles
+    return timing.in_turn_within(calls, seconds, most=budget.rounds)
+
+
+def _layer_rows(seconds, over, shape, dtype):
+    return ratios.rows(
+        seconds,
+        "microseconds",
+        1e6 / CHAIN,
+        over=over,
+        what="layer",
+        size=name(shape),
+        shapes="tuned" if shape in TUNED else "held out",
+        dtype=dtype,
+    )

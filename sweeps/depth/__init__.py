@@ -1,0 +1,1 @@
+"""How many steps networks of growing depth need."""

@@ -1,0 +1,102 @@
+"""What does batch norm change about depth? Networks of 1 to 7 layers, with and without it.
+
+After C. Rawles, "How to use Batch Normalization with TensorFlow and tf.keras to train deep neural
+networks faster" (2018). The claims: without batch norm, each added layer takes more steps to 90%
+test accuracy; with it, the steps hardly grow; a step with it costs more, so that less is gained in
+seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags as absl_flags
+
+from sweeps.harness.cli import flags
+from sweeps.harness.cli.study import Study, main
+
+if TYPE_CHECKING:
+    from sweeps.harness.data import Dataset
+    from sweeps.harness.results.tables import Tables
+    from sweeps.harness.trial import Trial
+
+
+def define_flags(values: absl_flags.FlagValues) -> None:
+    """The study's own flag."""
+    flags.Definer(values).integer(
+        "curve_every",
+        5,
+        "Steps between two full evaluations of the deepest networks, for their accuracy curves. 0 "
+        "evaluates after the last step only. Steps to target do not depend on it.",
+        at_least=0,
+    )
+
+
+def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
+    """The first d hidden layers, d = 1 to all; each arm, each seed. The deepest come first."""
+    deepest = len(values.hidden_units)
+    return [
+        flags.trial(
+            values,
+            dataset.name,
+            hidden_units=values.hidden_units[:depth],
+            curve_every=values.curve_every if depth == deepest else 0,
+            batch_norm=batch_norm,
+            seed=seed,
+        )
+        for depth in range(deepest, 0, -1)
+        for batch_norm in flags.arms(values)
+        for seed in range(values.seeds)
+    ]
+
+
+def draw(tables: Tables, folder: Path) -> list[Path]:
+    """Steps to the target by depth; the deepest networks' accuracy by step and by second."""
+    from sweeps.harness import charts
+    from sweeps.harness.results.tables import target
+
+    every = tables.trials
+    deepest = tables._replace(trials=every[every.depth == every.depth.max()])
+    layers = f"{every.depth.max()} hidden layers"
+
+    def steps(ax):
+        ax = charts.steps_to_target(every, ax, "depth")
+        ax.set_xlabel("hidden layers")
+        ax.set_xticks(sorted(every.depth.unique()))
+        return ax
+
+    return [
+        charts.save(
+            folder / "steps_to_target.png",
+            steps,
+            f"Training steps to {target(every)} test accuracy, by depth",
+            charts.settings(every),
+        ),
+        charts.save(
+            folder / "accuracy_by_step.png",
+            lambda ax: charts.accuracy(deepest, ax, "step"),
+            f"Test accuracy of networks with {layers}, by training step",
+            charts.settings(deepest.trials),
+        ),
+        charts.save(
+            folder / "accuracy_by_seconds.png",
+            lambda ax: charts.accuracy(deepest, ax, "seconds"),
+            f"Test accuracy of networks with {layers}, by training time",
+            charts.settings(deepest.trials),
+        ),
+    ]
+
+
+STUDY = Study(
+    name="depth",
+    question="How many steps to 90% test accuracy, by depth, with and without batch norm?",
+    trials=trials,
+    varied=("depth", "batch_norm"),
+    draw=draw,
+    define_flags=define_flags,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(STUDY))

@@ -1,0 +1,1 @@
+"""How the inputs of deep sigmoids are distributed during training."""

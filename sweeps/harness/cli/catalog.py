@@ -1,0 +1,52 @@
+"""The commands, studies and claims that exist, found by looking into the folders of `sweeps`.
+
+A study is a folder with a `__main__.py` that defines `STUDY`. Its claims, if it has any, are in
+`claims.py` as `CLAIMS`. There is no list to keep up to date.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sweeps.harness.claims import Claim
+    from sweeps.harness.cli.study import Study
+
+_SWEEPS = Path(__file__).parents[2]
+
+
+def commands() -> dict[str, str]:
+    """Each command's name with the first line of its docstring. Nothing is imported."""
+    return {
+        path.parent.name: ast.get_docstring(ast.parse(path.read_text())).splitlines()[0]
+        for path in sorted(_SWEEPS.glob("*/__main__.py"))
+    }
+
+
+def study(name: str) -> Study | None:
+    """The study of this name; `None` if there is no such command, or it is not a study."""
+    if name not in commands():
+        return None
+    return getattr(importlib.import_module(f"sweeps.{name}.__main__"), "STUDY", None)
+
+
+def claims() -> dict[int, tuple[str, Claim]]:
+    """Each claim by its number, with the name of the command that it belongs to.
+
+    Raises:
+        RuntimeError: If two commands use the same number.
+    """
+    found: dict[int, tuple[str, Claim]] = {}
+    for path in sorted(_SWEEPS.glob("*/claims.py")):
+        name = path.parent.name
+        for number, claim in importlib.import_module(f"sweeps.{name}.claims").CLAIMS.items():
+            if number in found:
+                raise RuntimeError(
+                    f"sweeps/{name}/claims.py and sweeps/{found[number][0]}/claims.py both have a "
+                    f"claim {number}. Give one of them another number."
+                )
+            found[number] = name, claim
+    return dict(sorted(found.items()))

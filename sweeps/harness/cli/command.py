@@ -1,0 +1,75 @@
+"""A command line: flags, --help, one clear line for bad input, and Ctrl-C.
+
+Exit statuses:
+    0: Success.
+    1: A trial crashed.
+    2: Bad input.
+    130: Interrupted with Ctrl-C.
+    141: The output pipe was closed, for example by `head`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags as absl_flags
+
+from sweeps.harness.errors import UserError
+
+FAILED, BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 1, 2, 130, 141
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command, `python -m sweeps.NAME`.
+
+    Attributes:
+        name: Name of its package in `sweeps`.
+        question: The question that it answers, in one sentence, for --help.
+        define_flags: Defines its flags.
+        run: Does the work and returns the exit status.
+        when_interrupted: What Ctrl-C leaves behind, in one sentence.
+    """
+
+    name: str
+    question: str
+    define_flags: Callable[[absl_flags.FlagValues], None]
+    run: Callable[[absl_flags.FlagValues], int]
+    when_interrupted: str
+
+
+def main(command: Command, argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit status.
+
+    Args:
+        command: The command.
+        argv: Command line. Default: that of the process.
+    """
+    values = absl_flags.FlagValues()
+    command.define_flags(values)
+    absl_flags.DEFINE_bool("help", False, "Show this text.", short_name="h", flag_values=values)
+    try:
+        unknown = values(sys.argv if argv is None else argv)[1:]
+        if unknown:
+            raise UserError(f"{unknown[0]!r} is not a flag: flags begin with --. See --help.")
+        if values.help:
+            print(f"{command.question}\n\npython -m sweeps.{command.name} [--flag=value ...]")
+            print(values.get_help(include_special_flags=False))
+            status = 0
+        else:
+            status = command.run(values)
+        sys.stdout.flush()  # raises here, where it can be handled, if the pipe is closed
+        return status
+    except (absl_flags.Error, UserError) as error:
+        print(f"error: {error}".replace("\n", " "), file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"\nInterrupted. {command.when_interrupted}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes standard output once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE

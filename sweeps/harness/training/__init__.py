@@ -1,0 +1,1 @@
+"""From a trial to its result: networks, training with evaluation, and recorders."""

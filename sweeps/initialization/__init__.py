@@ -1,0 +1,1 @@
+"""A badly initialized regression network."""

@@ -1,0 +1,1 @@
+"""How high a learning rate batch norm allows."""

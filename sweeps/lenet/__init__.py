@@ -1,0 +1,1 @@
+"""LeNet with sigmoids at a high learning rate."""

@@ -1,0 +1,1 @@
+"""Slow training or slow moving averages."""

@@ -1,0 +1,1 @@
+"""Dropout and L2, with and without batch norm."""

@@ -1,0 +1,73 @@
+"""Which claims hold? Gathers all studies' tables and charts into RESULTS_DIR/README.md.
+
+Nothing is trained, and nothing is written by hand. If a study's trials are present, its tables and
+charts (but not its animations) are first made from them again. If they are not, as in a fresh
+clone, the existing tables and charts are used. The report has one row per claim, with the measured
+numbers and the verdict, and then each study's charts with its command. index.html is the same
+report as a web page.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from absl import flags as absl_flags
+
+from sweeps.harness.cli import catalog, command
+from sweeps.harness.errors import UserError
+
+
+def define_flags(values: absl_flags.FlagValues) -> None:
+    """Defines the flag for the results folder."""
+    absl_flags.DEFINE_string(
+        "results_dir",
+        "results",
+        "Folder that holds the studies' results as DATASET/STUDY. README.md and index.html are "
+        "written there.",
+        flag_values=values,
+    )
+
+
+def run(values: absl_flags.FlagValues) -> int:
+    """Makes tables and charts again, writes the report, and lists the files."""
+    from sweeps.harness.results.store import write_whole
+    from sweeps.report import document
+
+    results = Path(values.results_dir)
+    if not results.is_dir():
+        raise UserError(
+            f"--results_dir={results} is not a folder. Give the folder that the studies wrote to."
+        )
+    rebuild(results)
+    report = document.text(results)
+    for name, content in (("README.md", report), ("index.html", document.page(report))):
+        write_whole(results / name, content.encode())
+        print(f"Wrote {os.path.relpath(results / name)}")
+    return 0
+
+
+def rebuild(results: Path) -> None:
+    """Makes the tables and charts of each study whose trials are present, and lists them."""
+    from sweeps.harness.cli import study
+    from sweeps.harness.results import store
+
+    for folder in sorted({path.parents[1] for path in results.glob("*/*/trials/*.json")}):
+        of_folder = catalog.study(folder.name)
+        if of_folder is not None:
+            records = store.Store(folder).read()
+            study.rebuild(of_folder, records, folder)
+            print(f"Rebuilt {os.path.relpath(folder)} from {len(records)} trials")
+
+
+COMMAND = command.Command(
+    name="report",
+    question="Which of the claims about batch norm hold, according to the results?",
+    define_flags=define_flags,
+    run=run,
+    when_interrupted="Nothing was written.",
+)
+
+if __name__ == "__main__":
+    sys.exit(command.main(COMMAND))

@@ -1,0 +1,1 @@
+"""What fold, recalibrate and convert do to networks."""
