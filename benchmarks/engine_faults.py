@@ -1,10 +1,10 @@
 """The engine's slow fault tests: ten SIGKILLs at random moments, and a full disk. Run by hand:
 
-    python tests/engine_faults.py [SEED]
+    python benchmarks/engine_faults.py [SEED]
 
 Prints what was done and found; exit status 0 if the results are those of an undisturbed run. The
 full disk is a small tmpfs, which only root can mount: it is left out, and said so, for others.
-Faults that show themselves quickly are in tests/sweeps/test_pool.py.
+Faults that show themselves quickly are in tests/sweeps/harness/engine/test_pool.py.
 """
 
 from __future__ import annotations

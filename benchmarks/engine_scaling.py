@@ -1,6 +1,6 @@
 """How the engine's cost grows with the number of trials. Run by hand:
 
-    python tests/engine_scaling.py [SEEDS ...]      # default 5 25 50: 70, 350 and 700 trials
+    python benchmarks/engine_scaling.py [SEEDS ...]      # default 5 25 50: 70, 350 and 700 trials
 
 Prints, for each number of trials of small networks: seconds a trial, the driver's peak memory, the
 largest worker's peak memory, and the time of a second start, which rebuilds tables and charts.
