@@ -1,0 +1,151 @@
+"""Normalization of a batch by its own statistics: the arithmetic of a training step.
+
+`BatchNorm` calls these functions in training, and `recalibrate` calls them for the batch norms of a
+model. So both use the same axes, dtypes and ghost batches.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from kerasbn import kernels, moments
+from kerasbn._arguments import positive_axes
+from kerasbn.moments import Moments, Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Axes:
+    """The axes of an input: which ones are features, and which ones are reduced.
+
+    Attributes:
+        features: Axes whose every index combination has its own statistics, ascending.
+        reduced: All other axes, ascending.
+        statistics_shape: Shape of the statistics: the rank of the input, size 1 on reduced axes.
+    """
+
+    features: tuple[int, ...]
+    reduced: tuple[int, ...]
+    statistics_shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, axis: int | tuple[int, ...], input_shape: Sequence[int | None]) -> Axes:
+        """Divides the axes of an input with a layer's `axis`. The feature sizes must be known."""
+        features = positive_axes(axis, input_shape)
+        reduced = tuple(a for a in range(len(input_shape)) if a not in features)
+        shape = tuple(1 if a in reduced else size for a, size in enumerate(input_shape))
+        return cls(features, reduced, shape)
+
+    @property
+    def last_only(self) -> bool:
+        """Whether the last axis is the only feature axis."""
+        return self.features == (len(self.statistics_shape) - 1,)
+
+
+def statistics_dtype(dtype: str) -> str:
+    """The dtype of statistics for a layer of this dtype: float64 for float64, otherwise float32.
+
+    float16 has no variance above 65,504. In bfloat16, with a precision of 8 bits, a moving average
+    stops moving, because the small steps round to zero.
+    """
+    # keras.backend.result_type("float64", "float32") is float32 on JAX and PyTorch.
+    return dtype if dtype == "float64" else "float32"
+
+
+def cast(x: Tensor, dtype: str) -> Tensor:
+    """Casts a tensor if necessary. On PyTorch, even a cast to the same dtype takes 30 us."""
+    return x if keras.backend.standardize_dtype(x.dtype) == dtype else ops.cast(x, dtype)
+
+
+def value_of(weight: keras.Variable, dtype: str) -> Tensor:
+    """The value of a weight in this dtype."""
+    return weight.value if weight.dtype == dtype else ops.cast(weight.value, dtype)
+
+
+def broadcastable(weight: keras.Variable | None, axes: Axes, dtype: str) -> Tensor | None:
+    """The value of a per-feature weight in the shape of the statistics. `None` stays `None`."""
+    if weight is None:
+        return None
+    return kernels.reshape(value_of(weight, dtype), axes.statistics_shape)
+
+
+def normalize_batch(
+    x: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    axes: Axes,
+    epsilon: float,
+    mask: Tensor | None = None,
+    group_size: int | None = None,
+    synchronized: bool = False,
+) -> tuple[Tensor, Moments]:
+    """Normalizes a batch, or each ghost batch in it, with its own statistics.
+
+    Args:
+        x: Tensor in the `statistics_dtype`.
+        gamma: Scale in the shape of the statistics, or `None` for 1.
+        beta: Offset in the shape of the statistics, or `None` for 0.
+        axes: Axes of x.
+        epsilon: Number added to the variance.
+        mask: Keras mask with one entry per position, or `None`.
+        group_size: Number of examples in a ghost batch, or `None` for the whole batch.
+        synchronized: Whether to compute the statistics over all replicas (TensorFlow only).
+
+    Returns:
+        y, in the shape and dtype of x, and the `Moments`. With `group_size`, the moments have one
+        more axis in front, for the groups.
+    """
+    mask = None if mask is None else moments.position_mask(mask)
+    options: dict[str, Any] = {"epsilon": epsilon, "synchronized": synchronized}
+    if group_size is None:
+        return kernels.batch_normalize(x, gamma, beta, axes=axes.reduced, mask=mask, **options)
+    groups, mask = moments.to_groups(x, group_size, mask)
+    shape = [ops.shape(groups)[0], *axes.statistics_shape]  # all groups share gamma and beta
+    gamma, beta = (None if t is None else ops.broadcast_to(t, shape) for t in (gamma, beta))
+    reduced = tuple(a + 1 for a in axes.reduced)
+    y, batch = kernels.batch_normalize(groups, gamma, beta, axes=reduced, mask=mask, **options)
+    return moments.from_groups(y, x), batch
+
+
+def renormalize_batch(
+    x: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    renorm_mean: Tensor,
+    renorm_stddev: Tensor,
+    *,
+    axes: Axes,
+    epsilon: float,
+    clipping: Mapping[str, float | None],
+    mask: Tensor | None = None,
+    synchronized: bool = False,
+) -> tuple[Tensor, Moments]:
+    """Normalizes a batch by Batch Renormalization (Ioffe 2017).
+
+    Args:
+        x: Tensor in the `statistics_dtype`.
+        gamma: Scale in the shape of the statistics, or `None` for 1.
+        beta: Offset in the shape of the statistics, or `None` for 0.
+        renorm_mean: Moving mean in the shape of the statistics.
+        renorm_stddev: Moving standard deviation in the shape of the statistics.
+        axes: Axes of x.
+        epsilon: Number added to the variance.
+        clipping: Bounds for r and d with any of the keys "rmax", "rmin" and "dmax".
+        mask: Keras mask with one entry per position, or `None`.
+        synchronized: Whether to compute the statistics over all replicas (TensorFlow only).
+
+    Returns:
+        y, in the shape and dtype of x, and the `Moments` of the batch.
+    """
+    x_hat, batch = normalize_batch(
+        x, None, None, axes=axes, epsilon=epsilon, mask=mask, synchronized=synchronized
+    )
+    r, d = moments.renorm_correction(
+        batch, renorm_mean, renorm_stddev, epsilon=epsilon, clipping=clipping
+    )
+    return kernels.scale_and_shift(x_hat * r + d, gamma, beta), batch
