@@ -58,7 +58,7 @@ def positive_axes(
 
 def checked_fraction(name: str, value: Any) -> float:
     """Returns a weight of the old average as a float from 0 to 1."""
-    if not isinstance(value, numbers.Real) or not 0.0 <= value <= 1.0:
+    if not isinstance(value, numbers.Real) or not 0.0 <= float(value) <= 1.0:
         hint = ", or None for the cumulative average" if name == "momentum" else ""
         raise ValueError(
             f"{name} is the weight of the old average, a number from 0 to 1{hint}. "
@@ -69,7 +69,7 @@ def checked_fraction(name: str, value: Any) -> float:
 
 def checked_epsilon(epsilon: Any) -> float:
     """Returns `epsilon` as a positive, finite float."""
-    if not isinstance(epsilon, numbers.Real) or not 0.0 < epsilon < math.inf:
+    if not isinstance(epsilon, numbers.Real) or not 0.0 < float(epsilon) < math.inf:
         raise ValueError(
             "epsilon is added to the variance before the square root, so it must be a positive "
             f"number such as 1e-3. Received: epsilon={epsilon!r}."

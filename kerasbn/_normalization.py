@@ -37,8 +37,14 @@ class Axes:
         """Divides the axes of an input with a layer's `axis`. The feature sizes must be known."""
         features = positive_axes(axis, input_shape)
         reduced = tuple(a for a in range(len(input_shape)) if a not in features)
-        shape = tuple(1 if a in reduced else size for a, size in enumerate(input_shape))
-        return cls(features, reduced, shape)
+        # `positive_axes` has checked that the sizes of features are known.
+        sizes = (1 if a in reduced or n is None else n for a, n in enumerate(input_shape))
+        return cls(features, reduced, tuple(sizes))
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Shape of the weights: the sizes of the feature axes."""
+        return tuple(self.statistics_shape[a] for a in self.features)
 
     @property
     def last_only(self) -> bool:
@@ -97,8 +103,8 @@ def normalize_batch(
         synchronized: Whether to compute the statistics over all replicas (TensorFlow only).
 
     Returns:
-        y, in the shape and dtype of x, and the `Moments`. With `group_size`, the moments have one
-        more axis in front, for the groups.
+        y, in the shape and dtype of x, and the `Moments`. With `group_size`, the moments have the
+        groups as an additional first axis.
     """
     mask = None if mask is None else moments.position_mask(mask)
     options: dict[str, Any] = {"epsilon": epsilon, "synchronized": synchronized}

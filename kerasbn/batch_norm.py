@@ -46,8 +46,8 @@ class BatchNorm(keras.layers.Layer):
     So `trainable = False` means inference mode, as in Keras.
 
     The input x has the shape (batch, ...) and any rank from 1, and y has the same shape. gamma,
-    beta, moving_mean and moving_variance have the sizes of `axis`, which is (features,) for a
-    single axis.
+    beta, moving_mean and moving_variance have the sizes of `axis` as their shape. For a single
+    axis, that is (features,).
 
     The layer computes and keeps statistics in at least float32, for every dtype policy, and in
     float64 for a float64 policy. They stay exact at large offsets. The output has the compute dtype
@@ -184,7 +184,7 @@ class BatchNorm(keras.layers.Layer):
         """Creates the weights for inputs of this shape. The sizes of `axis` must be known."""
         self._axes = Axes.of(self.axis, input_shape)
         _arguments.check_batch_axis(self.virtual_batch_size, self.axis, self._axes.features)
-        shape = tuple(input_shape[a] for a in self._axes.features)
+        shape = self._axes.feature_shape
         if self.scale:
             self.gamma = self.add_weight(
                 shape=shape,

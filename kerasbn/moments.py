@@ -146,7 +146,7 @@ def to_groups(x: Tensor, size: int, mask: Tensor | None) -> tuple[Tensor, Tensor
         mask: Booleans of the rank of `x` that broadcast to its shape, or `None`.
 
     Returns:
-        The groups, and their mask, which is `None` if all values count.
+        The groups and their mask. The mask is `None` if all values count.
     """
     n = ops.shape(x)[0]
     groups = -(-n // size)

@@ -46,10 +46,9 @@ def batch_normalize(
         return _transpose(y, order), Moments(*(_transpose(t, order) for t in moments))
     in_replica = synchronized and not tf.distribute.in_cross_replica_context()
     population = _Population(axes, mask, all_replicas=in_replica)
+    way: _Rows | _Population = population
     if mask is None and not in_replica and tensorflow_rows.suits(x, axes):
         way = _Rows(len(x.shape), compiled_by_xla())
-    else:
-        way = population
     offered = [t for t in (gamma, beta) if t is not None]
 
     @tf.custom_gradient
@@ -143,7 +142,9 @@ class _Population(NamedTuple):
     mask: Tensor | None
     all_replicas: bool
 
-    def forward(self, x: Tensor, gamma, beta, epsilon: float) -> tuple[Tensor, _Statistics]:
+    def forward(
+        self, x: Tensor, gamma: Tensor | None, beta: Tensor | None, epsilon: float
+    ) -> tuple[Tensor, _Statistics]:
         s = self.statistics(x, epsilon)
         multiplier = s.inverse if gamma is None else s.inverse * gamma
         y = (x - s.pivot - s.delta) * multiplier
@@ -163,7 +164,14 @@ class _Population(NamedTuple):
         variance = self._sum(tf.math.squared_difference(d, delta)) / m
         return _Statistics(pivot, delta, variance, tf.math.rsqrt(variance + epsilon), count)
 
-    def gradients(self, dy: Tensor, x: Tensor, gamma, beta, s: _Statistics) -> tuple[Tensor, ...]:
+    def gradients(
+        self,
+        dy: Tensor,
+        x: Tensor,
+        gamma: Tensor | None,
+        beta: Tensor | None,
+        s: _Statistics,
+    ) -> tuple[Tensor, ...]:
         """dx, followed by dgamma and dbeta if gamma and beta are given."""
         x_hat = (x - s.pivot - s.delta) * s.inverse
         s1 = tf.reduce_sum(dy, self.axes, keepdims=True)
@@ -202,15 +210,25 @@ class _Rows(NamedTuple):
     rank: int
     within: bool
 
-    def forward(self, x, gamma, beta, epsilon) -> tuple[Tensor, _Statistics]:
+    def forward(
+        self, x: Tensor, gamma: Tensor | None, beta: Tensor | None, epsilon: float
+    ) -> tuple[Tensor, _Statistics]:
         y, *statistics = tensorflow_rows.forward(
             x, to_vector(gamma), to_vector(beta), epsilon, self.within
         )
         y.set_shape(x.shape)
+        pivot, delta, variance, inverse = (from_vector(t, self.rank) for t in statistics)
         count = tf.convert_to_tensor(count_values(x, tuple(range(self.rank - 1)), None), x.dtype)
-        return y, _Statistics(*(from_vector(t, self.rank) for t in statistics), count)
+        return y, _Statistics(pivot, delta, variance, inverse, count)
 
-    def gradients(self, dy, x, gamma, beta, s) -> tuple[Tensor, ...]:
+    def gradients(
+        self,
+        dy: Tensor,
+        x: Tensor,
+        gamma: Tensor | None,
+        beta: Tensor | None,
+        s: _Statistics,
+    ) -> tuple[Tensor, ...]:
         given = (to_vector(t) for t in (gamma, s.pivot, s.delta, s.inverse))
         dx, dgamma, dbeta = tensorflow_rows.backward(dy, x, *given, self.within)
         dx.set_shape(x.shape)

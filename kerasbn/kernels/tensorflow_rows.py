@@ -41,6 +41,7 @@ from __future__ import annotations
 import math
 
 import tensorflow as tf
+from tensorflow import Tensor
 
 _FOLDS = range(8, 17)  # numbers of folds: the first without a remainder, else 8 or fewer
 _FEWEST = 32  # smallest number of lines in a fold
@@ -55,7 +56,7 @@ SMALLEST = 8192  # smallest number of values that is worth compiling
 INFERENCE = range(2**17 + 1, 2**22 + 1)
 
 
-def suits(x: tf.Tensor, axes: tuple[int, ...]) -> bool:
+def suits(x: Tensor, axes: tuple[int, ...]) -> bool:
     """Whether this kernel can handle x, reduced over `axes`, and is worth compiling for it.
 
     The last axis must be the only kept one. All sizes but the batch size must be known, and x must
@@ -66,7 +67,7 @@ def suits(x: tf.Tensor, axes: tuple[int, ...]) -> bool:
     return axes == tuple(range(len(x.shape) - 1)) and _values(x) >= SMALLEST
 
 
-def suits_inference(x: tf.Tensor) -> bool:
+def suits_inference(x: Tensor) -> bool:
     """Whether `normalize` is worth compiling for x: known sizes, and not too small or too large."""
     return _values(x) in INFERENCE
 
@@ -79,7 +80,9 @@ def _values(x):
 
 
 @tf.function(jit_compile=True, autograph=False)
-def forward(x, gamma, beta, epsilon: float, within: bool = False):
+def forward(
+    x: Tensor, gamma: Tensor | None, beta: Tensor | None, epsilon: float, within: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Normalizes x with its own statistics.
 
     Args:
@@ -110,7 +113,15 @@ def forward(x, gamma, beta, epsilon: float, within: bool = False):
 
 
 @tf.function(jit_compile=True, autograph=False)
-def backward(dy, x, gamma, pivot, delta, inverse, within: bool = False):
+def backward(
+    dy: Tensor,
+    x: Tensor,
+    gamma: Tensor | None,
+    pivot: Tensor,
+    delta: Tensor,
+    inverse: Tensor,
+    within: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
     """dx, dgamma and dbeta from the results of `forward`, see `kerasbn.kernels`."""
     lines = _lines(x, within)
     m = _at_least_one(x)
@@ -128,7 +139,14 @@ def backward(dy, x, gamma, pivot, delta, inverse, within: bool = False):
 
 
 @tf.function(jit_compile=True, autograph=False)
-def normalize(x, mean, variance, gamma, beta, epsilon: float):
+def normalize(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    epsilon: float,
+) -> Tensor:
     """Normalizes x in one pass with given statistics of shape (c,)."""
     lines = _Lines(x)
     multiplier = tf.math.rsqrt(variance + epsilon)

@@ -17,23 +17,26 @@ The table shows microseconds per layer, forward and backward: a chain of eight l
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 NATIVE_FROM = 16  # channels that fill the processor's vectors
 _WIDTH = 16  # smallest number of values in a line
 
 
-def suits(x: torch.Tensor, axes: tuple[int, ...]) -> bool:
+def suits(x: Tensor, axes: tuple[int, ...]) -> bool:
     """Whether this module can handle x: several rows, reduced over all axes but the last."""
     several_rows = x.ndim > 1 and x.numel() > x.shape[-1]
     return axes == tuple(range(x.ndim - 1)) and several_rows
 
 
-def suits_native(x: torch.Tensor) -> bool:
+def suits_native(x: Tensor) -> bool:
     """Whether `native` is faster for x than `forward` and `backward`."""
     return x.shape[-1] >= NATIVE_FROM
 
 
-def native(x, gamma, beta, epsilon: float):
+def native(
+    x: Tensor, gamma: Tensor | None, beta: Tensor | None, epsilon: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Normalizes x. PyTorch differentiates y by itself.
 
     Args:
@@ -56,7 +59,9 @@ def native(x, gamma, beta, epsilon: float):
     return y.permute(0, 2, 3, 1).reshape(x.shape), pivot + delta, variance
 
 
-def forward(x, gamma, beta, epsilon: float):
+def forward(
+    x: Tensor, gamma: Tensor | None, beta: Tensor | None, epsilon: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Normalizes x. The arguments are those of `native`.
 
     Returns:
@@ -76,7 +81,9 @@ def forward(x, gamma, beta, epsilon: float):
     return d.view(x.shape), pivot, delta, variance, inverse
 
 
-def backward(dy, x, gamma, pivot, delta, inverse):
+def backward(
+    dy: Tensor, x: Tensor, gamma: Tensor | None, pivot: Tensor, delta: Tensor, inverse: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """dx, dgamma and dbeta from the results of `forward`, see `kerasbn.kernels`."""
     lines = _Lines(x)
     dy = lines.of(dy)
