@@ -22,8 +22,8 @@ def all_layers(layer: keras.Layer) -> list[keras.Layer]:
 def overrides_call(model: keras.Model) -> bool:
     """Whether the class of a Sequential or functional model defines its own `call`.
 
-    The class of functional models is not public, so its `call` cannot be compared. Its module name
-    tells that it belongs to Keras.
+    The class of functional models is not public, so there is no public `call` to compare with. Only
+    the module name shows whether a class belongs to Keras.
     """
     owner = next(cls for cls in type(model).__mro__ if "call" in vars(cls))
     return not owner.__module__.startswith("keras.")

@@ -20,10 +20,10 @@ from kerasbn.moments import Moments, Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
-    """The axes of an input: which ones are features, and which ones are reduced.
+    """The axes of an input, divided into feature axes and reduced axes.
 
     Attributes:
-        features: Axes whose every index combination has its own statistics, ascending.
+        features: Feature axes, ascending. Each index combination has its own statistics.
         reduced: All other axes, ascending.
         statistics_shape: Shape of the statistics: the rank of the input, size 1 on reduced axes.
     """
@@ -34,7 +34,7 @@ class Axes:
 
     @classmethod
     def of(cls, axis: int | tuple[int, ...], input_shape: Sequence[int | None]) -> Axes:
-        """Divides the axes of an input with a layer's `axis`. The feature sizes must be known."""
+        """Divides the axes of an input by a layer's `axis`. The feature sizes must be known."""
         features = positive_axes(axis, input_shape)
         reduced = tuple(a for a in range(len(input_shape)) if a not in features)
         # `positive_axes` has checked that the sizes of features are known.

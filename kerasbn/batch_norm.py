@@ -49,7 +49,7 @@ class BatchNorm(keras.layers.Layer):
     beta, moving_mean and moving_variance have the sizes of `axis` as their shape. For a single
     axis, that is (features,).
 
-    The layer computes and keeps statistics in at least float32, for every dtype policy, and in
+    The layer computes and stores statistics in at least float32, for every dtype policy, and in
     float64 for a float64 policy. They stay exact at large offsets. The output has the compute dtype
     of the policy.
 
@@ -95,29 +95,19 @@ class BatchNorm(keras.layers.Layer):
         **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`,
             `activity_regularizer`.
 
-    Call arguments:
-        inputs: Tensor with the rank and the feature sizes that the layer was built with.
-        training: Python boolean.
-        mask: Tensor with one entry for each position of all axes but the last. An axis of size 1
-            broadcasts. No statistic includes the values at false positions, but they are normalized
-            too. A fully masked feature keeps its moving averages.
-
     Raises:
-        ValueError: If an argument is out of its range or two options exclude each other. `build`
-            raises it if an axis is out of range or its size is undefined. A call raises it if the
-            mask has the wrong shape.
+        ValueError: If an argument is out of its range, or if two options exclude each other.
 
-    Example:
-
-    >>> import keras, kerasbn, numpy as np
-    >>> layer = kerasbn.BatchNorm(momentum=0.9)
-    >>> x = np.array([[1.0, 10.0], [3.0, 30.0]], "float32")
-    >>> y = layer(x, training=True)
-    >>> np.round(keras.ops.convert_to_numpy(y), 3)
-    array([[-1., -1.],
-           [ 1.,  1.]], dtype=float32)
-    >>> np.round(keras.ops.convert_to_numpy(layer.moving_mean), 3)
-    array([0.2, 2. ], dtype=float32)
+    Examples:
+        >>> import keras, kerasbn, numpy as np
+        >>> layer = kerasbn.BatchNorm(momentum=0.9)
+        >>> x = np.array([[1.0, 10.0], [3.0, 30.0]], "float32")
+        >>> y = layer(x, training=True)
+        >>> np.round(keras.ops.convert_to_numpy(y), 3)
+        array([[-1., -1.],
+               [ 1.,  1.]], dtype=float32)
+        >>> np.round(keras.ops.convert_to_numpy(layer.moving_mean), 3)
+        array([0.2, 2. ], dtype=float32)
 
     References:
         Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167;
@@ -181,7 +171,14 @@ class BatchNorm(keras.layers.Layer):
         self.beta = None
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Creates the weights for inputs of this shape. The sizes of `axis` must be known."""
+        """Creates the weights for inputs of this shape.
+
+        Args:
+            input_shape: Shape of the inputs. The sizes of `axis` must be known.
+
+        Raises:
+            ValueError: If an axis is out of range or has an unknown size.
+        """
         self._axes = Axes.of(self.axis, input_shape)
         _arguments.check_batch_axis(self.virtual_batch_size, self.axis, self._axes.features)
         shape = self._axes.feature_shape
@@ -226,7 +223,22 @@ class BatchNorm(keras.layers.Layer):
     def call(
         self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """Normalizes the inputs. The class docstring describes the arguments."""
+        """Normalizes the inputs.
+
+        Args:
+            inputs: Tensor with the rank and the feature sizes that the layer was built with.
+            training: Whether to use the batch's statistics and to update the moving averages.
+                Without effect if the layer is not trainable.
+            mask: Tensor with one entry for each position of all axes but the last. An axis of size
+                1 broadcasts. No statistic includes the values at false positions, but these values
+                are normalized too. A fully masked feature keeps its moving averages.
+
+        Returns:
+            Tensor in the shape of the inputs and in the layer's compute dtype.
+
+        Raises:
+            ValueError: If the mask has the wrong shape.
+        """
         if mask is not None:
             mask = ops.convert_to_tensor(mask)
             _arguments.check_mask(mask.shape, inputs.shape)
@@ -243,7 +255,7 @@ class BatchNorm(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """All options, those of `keras.layers.BatchNormalization` included."""
+        """Returns the values of all options."""
         return {
             **super().get_config(),
             "axis": self.axis,

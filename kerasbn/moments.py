@@ -1,7 +1,7 @@
 """Batch statistics and moving averages: pure functions on the tensors of any backend.
 
 Statistics have the rank of the tensor that they describe and size 1 on the reduced axes. So they
-broadcast without a reshape. `m` is the number of values of a feature that the mask lets through.
+broadcast without a reshape. m is the number of unmasked values of a feature.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Tensor = Any
 class Moments(NamedTuple):
     """Batch statistics for the moving averages. They carry no gradient.
 
-    A feature of an empty or fully masked batch has a count of 0. Its mean and variance are then 0
+    In an empty or fully masked batch, a feature has a count of 0. Its mean and variance are then 0
     and must not be used.
 
     Attributes:
@@ -68,8 +68,7 @@ def position_mask(mask: Tensor) -> Tensor:
 def unbiased(moments: Moments) -> Tensor:
     """m/(m-1) times the variance, the unbiased estimate of the population variance.
 
-    This is step 10 of algorithm 2 of Ioffe & Szegedy (2015). The variance of a single value stays
-    0.
+    This is step 10 of algorithm 2 of Ioffe & Szegedy (2015). A single value keeps the variance 0.
     """
     return moments.variance * (moments.count / at_least(moments.count - 1.0, 1.0))
 

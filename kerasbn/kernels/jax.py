@@ -1,9 +1,10 @@
-"""Batch norm in JAX. The derivative is given as a linear map: both modes, any order.
+"""Batch norm in JAX, differentiable in forward and reverse mode, to any order.
 
-Let a be the mean of a tangent t, and b the mean of x_hat t. The derivative of x_hat in the
-direction t is (t - a - x_hat b) / std. So the derivative of y is a multiple of t, plus a vector,
-plus x_hat times a vector. JAX transposes each vector to one of the two sums of the analytic
-backward pass. For higher orders, JAX differentiates the map itself.
+The derivative is given as a linear map. Let a be the mean of a tangent t, and b the mean of
+x_hat t. The derivative of x_hat in the direction t is (t - a - x_hat b) / std. So the derivative of
+y is a multiple of t, plus a vector, plus x_hat times a vector. In reverse mode, JAX transposes each
+vector to one of the two sums of the analytic backward pass. For higher orders, it differentiates
+the map itself.
 
 Speed on the CPU. XLA recomputes a value in every place that uses it, unless the value looks
 expensive. In a network, this repeats layer after layer. XLA cannot be asked to store a tensor, but

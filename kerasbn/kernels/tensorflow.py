@@ -16,8 +16,8 @@ from kerasbn.moments import Moments, Tensor, count_values
 
 reshape = tf.reshape
 
-# Most changes between kept and reduced axes. TensorFlow merges neighbouring axes of one kind and
-# broadcasts at most five merged axes. Ghost batches of rank 5 with axis=(1, 3) would need six.
+# How often the axes may alternate between kept and reduced. TensorFlow merges neighbouring axes of
+# one kind and broadcasts at most five. Ghost batches of rank 5 with axis=(1, 3) would need six.
 _MOST_CHANGES = 4
 
 

@@ -60,9 +60,9 @@ def suits(x: Tensor, axes: tuple[int, ...]) -> bool:
     """Whether this kernel can handle x, reduced over `axes`, and is worth compiling for it.
 
     The last axis must be the only kept one. All sizes but the batch size must be known, and x must
-    be large. At rank 2 the batch size must be known too, because every new size triggers a
-    compilation. Images usually come in batches of two sizes, the usual one and a smaller last one.
-    But the number of rows may also be the number of words in a text or of nodes in a graph.
+    be large. At rank 2, the batch size must be known too. Every new size triggers a compilation,
+    and rows may be the words of a text or the nodes of a graph, whose number changes with every
+    batch. Images come in batches of only two sizes: the usual one and a smaller last one.
     """
     return axes == tuple(range(len(x.shape) - 1)) and _values(x) >= SMALLEST
 

@@ -1,7 +1,7 @@
 """Batch norm in PyTorch with the analytic gradient.
 
 This module handles any axes and masks. The common case, all axes but the last and no mask, is in
-`kerasbn.kernels.torch_rows`. There, wide enough inputs use PyTorch's native kernel and its
+`kerasbn.kernels.torch_rows`. Inputs with enough channels use PyTorch's native kernel there, and its
 gradient.
 """
 

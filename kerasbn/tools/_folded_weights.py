@@ -6,8 +6,8 @@ In inference, batch norm is an affine map of each channel, y = s x + t, with
 
 A batch norm after a layer W x + b is folded *back* into it: (s W) x + (s b + t). A batch norm
 before the layer is folded *forward*: W (s x + t) + b = (W s) x + (W t + b). Folding forward is
-wrong if the layer pads its input. The layer inserts zeros after the batch norm, and to get the same
-result before it, they would have to be -t/s.
+wrong if the layer pads its input, because the zeros are not scaled and shifted by the batch norm.
+After folding, the padding would have to be -t/s.
 
 All values are float64 NumPy arrays. They are cast once, when they are assigned.
 """

@@ -40,13 +40,12 @@ def from_keras(model: keras.Model) -> keras.Model:
             creates its batch norms itself. If a `BatchNormalization` has an option that `BatchNorm`
             does not accept, such as `epsilon=0`.
 
-    Example:
-
-    >>> import keras, kerasbn
-    >>> layers = [keras.layers.Dense(8), keras.layers.BatchNormalization(name="bn")]
-    >>> model = keras.Sequential([keras.Input((4,)), *layers])
-    >>> kerasbn.from_keras(model).get_layer("bn").__class__
-    <class 'kerasbn.batch_norm.BatchNorm'>
+    Examples:
+        >>> import keras, kerasbn
+        >>> layers = [keras.layers.Dense(8), keras.layers.BatchNormalization(name="bn")]
+        >>> model = keras.Sequential([keras.Input((4,)), *layers])
+        >>> kerasbn.from_keras(model).get_layer("bn").__class__
+        <class 'kerasbn.batch_norm.BatchNorm'>
     """
     return _convert(model, keras.layers.BatchNormalization, _from_keras)
 
@@ -70,13 +69,12 @@ def to_keras(model: keras.Model) -> keras.Model:
             lacks: several axes, `momentum=None`, `virtual_batch_size`, `unbiased_variance` or
             `debias`. If the model contains a subclass of `BatchNorm`.
 
-    Example:
-
-    >>> import keras, kerasbn
-    >>> layers = [keras.layers.Dense(8), kerasbn.BatchNorm(name="bn")]
-    >>> model = keras.Sequential([keras.Input((4,)), *layers])
-    >>> kerasbn.to_keras(model).get_layer("bn").__class__.__name__
-    'BatchNormalization'
+    Examples:
+        >>> import keras, kerasbn
+        >>> layers = [keras.layers.Dense(8), kerasbn.BatchNorm(name="bn")]
+        >>> model = keras.Sequential([keras.Input((4,)), *layers])
+        >>> kerasbn.to_keras(model).get_layer("bn").__class__.__name__
+        'BatchNormalization'
     """
     return _convert(model, BatchNorm, _to_keras)
 

@@ -45,22 +45,23 @@ class Decision:
 def fold(model: keras.Model, verbose: bool = False) -> keras.Model:
     """Returns a faster model with the same outputs: batch norms are folded into their neighbours.
 
-    `fold` handles each `BatchNorm` and `keras.layers.BatchNormalization` in one of two ways.
+    A `BatchNorm` or `keras.layers.BatchNormalization` can be folded in two directions.
 
-    * It folds it *back*, into the Dense, Conv, DepthwiseConv, SeparableConv or ConvTranspose layer
-      before it. That layer must have no activation, and its output must have no other use.
-    * Otherwise, it folds it *forward*, into the Dense, Conv, DepthwiseConv or SeparableConv layer
-      after it. That layer must be the only one that uses the batch norm's output, must have no
-      other input, and must not pad.
+    * *Back*, into the Dense, Conv, DepthwiseConv, SeparableConv or ConvTranspose layer before it.
+      That layer must have no activation, and its output must have no other use.
+    * *Forward*, into the Dense, Conv, DepthwiseConv or SeparableConv layer after it, if folding
+    back
+      is impossible. That layer must be the only user of the batch norm's output, must have no other
+      input, and must not pad.
 
-    If a layer is called several times, all calls must allow folding, also those in nested models. A
-    batch norm after several layers is folded into each of them. All other batch norms stay, and
-    `plan` lists the reasons. If a folded batch norm is an output of a functional model, an
-    `Identity` with its name replaces it, so the outputs keep their names.
+    If a layer is called several times, all calls must allow folding, including those in nested
+    models. A batch norm after several layers is folded into each of them. All other batch norms
+    stay, and `plan` lists the reasons. If a folded batch norm is an output of a functional model,
+    an `Identity` with its name replaces it, so the outputs keep their names.
 
     The folded model and its layers are new, and `model` does not change. Layers with a folded batch
-    norm have a bias. They keep the regularizers of kernel and bias. They lose their constraints,
-    which were made for the unfolded weights. If a batch norm was folded back, they also lose their
+    norm have a bias. They keep the regularizers of kernel and bias, and lose the constraints,
+    because these are meant for the unfolded weights. After folding back, they also lose their
     activity regularizer.
 
     The folded model is not compiled. Call `compile` to evaluate it or to train it as a network
@@ -79,21 +80,20 @@ def fold(model: keras.Model, verbose: bool = False) -> keras.Model:
     Raises:
         ValueError: If the model is not built or has its own `call`, or a layer cannot be cloned.
 
-    Example:
-
-    >>> import keras, kerasbn, numpy as np
-    >>> model = keras.Sequential([
-    ...     keras.Input((28, 28, 1)),
-    ...     keras.layers.Conv2D(8, 3, use_bias=False, name="conv"),
-    ...     keras.layers.BatchNormalization(name="bn"),
-    ...     keras.layers.ReLU(),
-    ... ])
-    >>> folded = kerasbn.fold(model, verbose=True)
-    bn: folded into conv
-    1 of 1 batch norm layers folded.
-    >>> x = np.ones((1, 28, 28, 1))
-    >>> np.allclose(folded.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5)
-    True
+    Examples:
+        >>> import keras, kerasbn, numpy as np
+        >>> model = keras.Sequential([
+        ...     keras.Input((28, 28, 1)),
+        ...     keras.layers.Conv2D(8, 3, use_bias=False, name="conv"),
+        ...     keras.layers.BatchNormalization(name="bn"),
+        ...     keras.layers.ReLU(),
+        ... ])
+        >>> folded = kerasbn.fold(model, verbose=True)
+        bn: folded into conv
+        1 of 1 batch norm layers folded.
+        >>> x = np.ones((1, 28, 28, 1))
+        >>> np.allclose(folded.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5)
+        True
 
     References:
         Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.2.
@@ -137,23 +137,22 @@ def plan(model: keras.Model) -> list[Decision]:
     Raises:
         ValueError: If the model is not built or has its own `call`, or a layer cannot be cloned.
 
-    Example:
-
-    >>> import keras, kerasbn
-    >>> model = keras.Sequential([
-    ...     keras.Input((4,)),
-    ...     keras.layers.Dense(3, activation="relu", name="dense"),
-    ...     keras.layers.BatchNormalization(name="bn"),
-    ... ])
-    >>> print(*kerasbn.folding.plan(model))
-    bn: kept: before it, dense (Dense) applies relu; it is an output of the model
+    Examples:
+        >>> import keras, kerasbn
+        >>> model = keras.Sequential([
+        ...     keras.Input((4,)),
+        ...     keras.layers.Dense(3, activation="relu", name="dense"),
+        ...     keras.layers.BatchNormalization(name="bn"),
+        ... ])
+        >>> print(*kerasbn.folding.plan(model))
+        bn: kept: before it, dense (Dense) applies relu; it is an output of the model
     """
     check_graph(model)
     return _Planner(model).decisions
 
 
 class _Planner:
-    """Decides about one batch norm at a time. Each decision sees the graph after earlier ones.
+    """Decides about one batch norm at a time. Each decision takes the earlier ones into account.
 
     Attributes:
         decisions: Decision for each batch norm.
@@ -168,8 +167,8 @@ class _Planner:
         self.passed: dict[Token, Token] = {}  # from the output of a folded batch norm to its input
         called = {id(call.layer): call.layer for call in self.calls}.values()
         norms = [layer for layer in called if isinstance(layer, BATCH_NORMS)]
-        # First fold back, starting at the front: in Dense, BN, BN the second follows the first.
-        # Then fold the rest forward, starting at the end: in BN, BN, Dense the first follows.
+        # First fold back, starting at the front, so that Dense, BN, BN becomes Dense. Then fold the
+        # rest forward, starting at the end, so that BN, BN, Dense becomes Dense.
         found = {id(norm): self._fold_back(norm) for norm in norms}
         for norm in reversed(norms):
             if not found[id(norm)].into and not self._own_obstacle(norm):

@@ -36,14 +36,14 @@ def recalibrate(
 
     The middle column is the formula of Ioffe & Szegedy (2015) for batches of equal size. The right
     column, with sums over batches, extends it to any sizes: E weights each batch by its m, and the
-    factor uses the mean of the m. m is the number of examples times positions, without masked
+    factor m/(m-1) uses the mean m. m is the number of examples times positions, without masked
     positions. If a layer is called several times, each call counts as a batch. With ghost batch
     norm (`virtual_batch_size`), each group counts as a batch.
 
-    This covers every `BatchNorm` and `keras.layers.BatchNormalization` at any depth, including
-    frozen layers and layers in subclassed models. With `renorm`, `moving_stddev` changes too. The
-    averages that only training uses keep their values, and so does `update_count`. Nothing else in
-    the model changes. If an error or Ctrl-C ends the run, nothing changes at all.
+    The new statistics go to every `BatchNorm` and `keras.layers.BatchNormalization` at any depth,
+    including frozen layers and layers in subclassed models. With `renorm`, `moving_stddev` changes
+    too. The averages that only training uses keep their values, and so does `update_count`. Nothing
+    else in the model changes. If an error or Ctrl-C ends the run, nothing changes at all.
 
     Use roughly the batch size of training and a few thousand examples. The cost is that of
     inference on these examples. On a terminal, a progress bar is shown.
@@ -66,13 +66,12 @@ def recalibrate(
             statistic is not finite, or all batches have a single value per feature. If a subclass
             of a batch norm overrides `call`.
 
-    Example:
-
-    >>> import keras, kerasbn, numpy as np
-    >>> model = keras.Sequential([keras.Input((2,)), kerasbn.BatchNorm(name="bn")])
-    >>> kerasbn.recalibrate(model, np.array([[1.0, 10.0], [2.0, 30.0], [3.0, 50.0]]))
-    >>> np.round(keras.ops.convert_to_numpy(model.get_layer("bn").moving_variance), 3).tolist()
-    [1.0, 400.0]
+    Examples:
+        >>> import keras, kerasbn, numpy as np
+        >>> model = keras.Sequential([keras.Input((2,)), kerasbn.BatchNorm(name="bn")])
+        >>> kerasbn.recalibrate(model, np.array([[1.0, 10.0], [2.0, 30.0], [3.0, 50.0]]))
+        >>> np.round(keras.ops.convert_to_numpy(model.get_layer("bn").moving_variance), 3).tolist()
+        [1.0, 400.0]
 
     References:
         Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, algorithm 2, steps 8 to 10;
@@ -160,8 +159,8 @@ def _assign_all(pairs):
 def _collecting(norms: list[keras.Layer]) -> Iterator[dict[str, list[Moments]]]:
     """Makes batch norms normalize by their batch and collects their statistics, by index.
 
-    `training=True` would not do: it also switches on dropout and moves the averages. Replacing the
-    calls leaves the state of the layers alone, so there is nothing to restore.
+    Calling the model with `training=True` is no alternative, because it also switches on dropout
+    and moves the averages. Replacing `call` does not touch the state of the layers.
     """
     found: dict[str, list[Moments]] = {}
 
@@ -246,6 +245,6 @@ def _check_own_call(norms):
         if type(norm).call not in (BatchNorm.call, keras.layers.BatchNormalization.call):
             raise ValueError(
                 f"Batch norm '{norm.name}' of the class {type(norm).__name__} has a `call` that "
-                "overrides the batch norm's, so its statistics may have another meaning. Use a "
-                "kerasbn.BatchNorm."
+                "overrides that of the batch norm, so it may use the statistics in another way. "
+                "Use a kerasbn.BatchNorm."
             )
