@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 
 import keras
-from keras import tree
+from keras import ops, tree
 
 from kerasbn.tools._model_graph import Ref, config_of, is_graph, layers_of, read_graph
 
@@ -123,7 +123,8 @@ def copy_state(old: keras.Layer, new: keras.Layer) -> None:
             "Create all weights in `__init__` or `build`, from arguments that `get_config` returns."
         )
     for source, target in zip(old.variables, new.variables, strict=True):
-        target.assign(source.value)
+        # A copy: JAX would share the array, and `predict` of one model would delete the other's.
+        target.assign(ops.copy(source.value))
     for source, target in zip(layers_of(old), layers_of(new), strict=True):
         _copy_preprocessing(source, target)
 
