@@ -109,7 +109,7 @@ def _selected(rows, query):
 @functools.cache
 def _table(file):
     path = ROOT / file
-    table = pd.read_csv(path if path.exists() else f"{path}.gz")
+    table = pd.read_csv(path)
     trials = path.with_name("trials.csv")
     if "trial_id" not in table or path == trials:
         return table

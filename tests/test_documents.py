@@ -21,7 +21,7 @@ fill_in = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(fill_in)
 
 TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in fill_in.DOCUMENTS}
-# A block of Python, and the indented lines right after it, which are its output.
+# A block of Python, with its output: the indented lines right after it.
 BLOCK = re.compile(r"```python\n(?P<code>.*?)```\n(?:\n(?P<output>(?: {4}[^\n]*\n)+))?", re.DOTALL)
 
 
@@ -42,8 +42,6 @@ def few_images(monkeypatch):
 
 @pytest.mark.parametrize("name", with_python())
 def test_code_runs(name, few_images, tmp_path, monkeypatch):
-    if name.endswith("adding_a_study.md") and not (ROOT / "sweeps/harness/cli").is_dir():
-        pytest.skip("the harness has no wing `cli` yet")
     monkeypatch.chdir(tmp_path)
     keras.backend.clear_session()  # names in the output count from zero
     names = {"__name__": name}
