@@ -27,6 +27,7 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
+autodoc_type_aliases = {"ArrayLike": "ArrayLike"}
 python_display_short_literal_types = True
 python_maximum_signature_line_length = 88
 default_role = "literal"
@@ -34,6 +35,8 @@ napoleon_numpy_docstring = False
 napoleon_custom_sections = [("Call arguments", "params_style")]
 
 _SECTION = re.compile(r"[A-Z][a-z ]+:$")
+# *Emphasis*, which both languages have, or else a character that only reStructuredText reads.
+_EMPHASIS_OR_SPECIAL = re.compile(r"(?P<emphasis>\*\S(?:[^*]*\S)?\*)|[|*]")
 
 
 def _markdown_to_rst(app, what, name, obj, options, lines):
@@ -56,19 +59,23 @@ def _markdown_to_rst(app, what, name, obj, options, lines):
 def _escaped(line):
     parts = re.split(r"(`+[^`]*`+)", line)
     bullet, parts[0] = re.match(r"(\s*(?:\* |\*+kwargs: )?)(.*)", parts[0], re.DOTALL).groups()
-    parts[::2] = [re.sub(r"([|*])", r"\\\1", text) for text in parts[::2]]
+    for i in range(0, len(parts), 2):  # the others are code
+        parts[i] = _EMPHASIS_OR_SPECIAL.sub(lambda m: m["emphasis"] or f"\\{m[0]}", parts[i])
     return bullet + "".join(parts)
 
 
-def _signature_of_init(app, what, name, obj, options, signature, returns):
-    """Keras's layers have a `__new__(*args, **kwargs)`, which Sphinx would show."""
-    if what != "class" or not issubclass(obj, keras.layers.Layer):
+def _signature(app, what, name, obj, options, signature, returns):
+    """The signature of a layer's `__init__`; the names of types, where Sphinx shows its own."""
+    if what == "class" and issubclass(obj, keras.layers.Layer):
+        # Keras's layers have a `__new__(*args, **kwargs)`, which Sphinx would show.
+        shown = inspect.signature(obj.__init__, bound_method=True)
+        return inspect.stringify_signature(shown, show_return_annotation=False), returns
+    if signature is None:
         return None
-    shown = inspect.signature(obj.__init__, bound_method=True)
-    return inspect.stringify_signature(shown), returns
+    return re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", signature), returns
 
 
 def setup(app):
     """Converts docstrings before napoleon (priority 500) reads their sections."""
-    app.connect("autodoc-process-signature", _signature_of_init)
+    app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-process-docstring", _markdown_to_rst, priority=400)
