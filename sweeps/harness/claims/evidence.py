@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +40,14 @@ class StudyTables:
             NotRunError: If the table does not exist or is empty.
             UserError: If it cannot be read or lacks one of the columns.
         """
-        path = self._folder / f"{name}.csv"
-        if not path.exists():
+        paths = [self._folder / f"{name}.csv", self._folder / f"{name}.csv.xz"]
+        path = next((path for path in paths if path.exists()), None)
+        if path is None:
             raise NotRunError(f"there is no {self._folder.name}/{name}.csv")
         remedy = f"Run python -m sweeps.{self._folder.name} again, or move the file away."
         try:
             frame = pd.read_csv(path, dtype={"trial_id": str})
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, EOFError, lzma.LZMAError) as error:
             raise UserError(f"{path} cannot be read as a table ({error}). {remedy}") from error
         missing = [column for column in columns if column not in frame]
         if missing:

@@ -33,7 +33,7 @@ class TrialWorker(WorkerPlugin):
     """
 
     def __init__(self, dataset: Dataset, threads: int, save_models: bool):
-        self.name = f"kerasbn-{uuid.uuid4().hex}"  # several sweeps may share a cluster
+        self.name = f"kerasbn-{uuid.uuid4().hex}"  # several runs may share a cluster
         self._arguments = dataset, threads, save_models
         self._runner = None
 
@@ -74,8 +74,8 @@ def _keep_freed_memory():
     """Lets glibc keep the memory that one TensorFlow operation frees for the next operation.
 
     This is glibc's default, but Dask makes its workers return freed memory to the system at once.
-    Each operation then faults in its output pages again, and a training step of the depth study
-    took 1.65 times as long.
+    Each operation then has to request memory for its output again. That made a training step of the
+    depth study take 1.65 times as long.
     """
     glibc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(glibc, "mallopt"):

@@ -9,6 +9,7 @@ is a miss like any other. A failed trial crashed, so it has no result and is in 
 from __future__ import annotations
 
 import dataclasses
+import lzma
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -196,7 +197,11 @@ def first_seed(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def write(tables: Tables, folder: Path) -> list[Path]:
-    """Writes trials.csv, curves.csv, summary.csv and one file per recorder.
+    """Writes all tables.
+
+    The trials and the summary are plain CSV files in full precision. The curves and the recorders'
+    tables hold most of the bytes, so they become compressed CSV files, which `pandas.read_csv`
+    reads directly. Their numbers have nine significant digits, enough to identify every float32.
 
     Args:
         tables: The tables.
@@ -206,10 +211,14 @@ def write(tables: Tables, folder: Path) -> list[Path]:
         The paths of all files written.
     """
     paths = []
-    common = {name: getattr(tables, name) for name in ("trials", "curves", "summary")}
-    for name, frame in (common | dict(tables.recorded)).items():
+    for name in ("trials", "summary"):
         paths.append(folder / f"{name}.csv")
-        write_whole(paths[-1], frame.to_csv(index=False).encode())
+        write_whole(paths[-1], getattr(tables, name).to_csv(index=False).encode())
+    for name, frame in {"curves": tables.curves, **tables.recorded}.items():
+        paths.append(folder / f"{name}.csv.xz")
+        text = frame.to_csv(index=False, float_format="%.9g")
+        write_whole(paths[-1], lzma.compress(text.encode()))
+        (folder / f"{name}.csv").unlink(missing_ok=True)  # older versions wrote this file
     return paths
 
 

@@ -109,7 +109,7 @@ class History:
             compilation. `None` for a miss.
         final_step: Number of steps taken.
         final_accuracy: Accuracy on the whole test set after the last step. `None` if the run
-            diverged.
+            diverged, and for a regression.
         best_accuracy: The best accuracy of all full evaluations. `None` if there were none.
         final_loss: Training loss of the last mini-batch.
         seconds_per_step: Median time of a training step.

@@ -17,7 +17,7 @@ import numpy as np
 # activations to stay in the cache.
 _FEWEST, _MOST = 250, 2000
 _MEMORY = 0.8  # weight of the old value in an image's difficulty
-_PRIOR = 3.0  # number of images by which a class starts out as hard as expected
+_PRIOR = 3.0  # weight of a class's expected difficulty, as a number of images
 
 # (images, labels) -> whether each is classified correctly, and the probability of its class.
 Classify = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -61,7 +61,7 @@ class TestSet:
         left = np.arange(len(self._labels))
         wrong = 0
         # The sums, by class, of the difficulties found now and of those expected for the same
-        # images. A network that takes some fives for threes will do so with more of them.
+        # images. A network that mistakes some fives for threes will mistake more of them.
         found = np.full(int(self._labels.max()) + 1, _PRIOR)
         expected = found.copy()
         while len(left) and wrong <= allowed:

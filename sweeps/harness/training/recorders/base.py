@@ -12,8 +12,8 @@ import tensorflow as tf
 from sweeps.harness.training.estimator import Estimator
 from sweeps.harness.trial import Trial
 
-PROBE = 1000  # tensors inside the network are measured on so many test examples, the first ones
-TRAINING = 10_000  # training loss and accuracy are measured on at most so many examples
+PROBE = 1000  # number of test examples, always the first ones, for tensors inside the network
+TRAINING = 10_000  # largest number of training examples for loss, accuracy and recalibration
 _AT_ONCE = 2000  # examples per call, so that their activations stay in the cache
 
 
