@@ -123,7 +123,8 @@ def describe(trial: Trial, result: dict[str, Any], fields: Sequence[str] = ()) -
         outcome = f"{steps} steps"
     values = {name: getattr(trial, name) for name in fields}
     settings = [f"{name}={value}" for name, value in values.items() if value is not None]
-    parts = [f"{trial.depth} layers", trial.arm, *settings, f"seed {trial.seed}"]
+    depth = f"{trial.depth} layer{'s' if trial.depth > 1 else ''}"
+    parts = [depth, trial.arm, *settings, f"seed {trial.seed}"]
     return f"{', '.join(parts)}: {outcome}"
 
 
