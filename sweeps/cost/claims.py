@@ -27,7 +27,7 @@ def less_gained_in_seconds(tables: StudyTables) -> Finding:
     steps = tables.read("steps", "what", "size", "mode", "contender", "over_plain", "over_plain_q1")
     steps = pick(steps, what="dense net", mode="graph", contender="kerasbn")
     steps = steps.set_index(steps["size"].astype(int))
-    gains = _gains(tables.beside("depth"))
+    gains = _gains(tables.of_study("depth"))
     depths = [depth for depth in steps.index if depth in gains.index]
     words = [
         f"{depth}: {steps.over_plain[depth]:.2f}, {gains.steps[depth]:.2f}, "

