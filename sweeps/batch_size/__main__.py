@@ -11,14 +11,14 @@ momentum is raised to the power of batch size / 500. The output layer is not nor
 GroupNormalization cannot divide its ten units into the same groups.
 
 Claims: At batch size 1, the output of batch norm is beta for every input, so nothing is learned.
-Batch norm gets worse as the batch shrinks, and group normalization does not. Renormalization
-recovers part of the loss.
+Batch norm gets worse as the batch shrinks, and group normalization does not. Batch Renormalization
+recovers part of the lost accuracy.
 
 Sources: S. Ioffe, "Batch Renormalization: Towards Reducing Minibatch Dependence in Batch-Normalized
 Models" (2017). E. Hoffer, I. Hubara & D. Soudry, "Train longer, generalize better: closing the
-generalization gap in large batch training of neural networks" (2017), for ghost batches. Y. Wu &
+generalization gap in large batch training of neural networks" (2017), on ghost batches. Y. Wu &
 K. He, "Group Normalization" (2018). S. Malladi, K. Lyu, A. Panigrahi & S. Arora, "On the SDEs and
-Scaling Rules for Adaptive Gradient Algorithms" (2022), for the learning rate.
+Scaling Rules for Adaptive Gradient Algorithms" (2022), on the learning rate.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     define.switch(
         "scale_learning_rate",
         True,
-        f"Multiply the learning rate by the square root of batch size / {_REFERENCE}, which is the "
-        "scaling rule for Adam.",
+        "Scale the learning rate for Adam: multiply it by the square root of batch size / "
+        f"{_REFERENCE}.",
     )
 
 

@@ -37,8 +37,8 @@ set. All tables are in one folder because readers compare them. Columns:
     median_mebibytes
                     median peak memory (memory.csv only)
     q1, q3          quartiles
-    over_X          median ratio to contender X in the same round and mode, or to graph mode where
-                    one of the two has no such mode; blank where there is no X
+    over_X          median ratio to contender X in the same round and mode; in graph mode if X does
+                    not run in the contender's mode; blank if X was not measured
     over_X_q1, over_X_q3
                     quartiles of the ratio
     rounds          number of rounds
@@ -78,8 +78,8 @@ def define_flags(values: absl_flags.FlagValues) -> None:
         list(PARTS[:-1]),
         PARTS,
         # Texts of DEFINE_multi flags end without a full stop, because absl appends to them.
-        "Part to measure. Default: all but backends. backends measures the layer on JAX and PyTorch, "
-        "if they are installed, each in its own process, and adds about eight minutes",
+        "Part to measure. Default: all but backends. backends measures the layer on JAX and "
+        "PyTorch, if they are installed, each in its own process, and adds about eight minutes",
         flag_values=values,
     )
     absl_flags.DEFINE_multi_string(

@@ -40,7 +40,7 @@ def draw(name: str, rows: pd.DataFrame, folder: Path) -> list[Path]:
             charts.save(
                 folder / f"{'_'.join([name, *key])}.png",
                 lambda ax, group=group: multiples(group, ax, "keras"),
-                f"A layer's {call}, relative to Keras's layer",
+                f"Time of a layer's {call}, relative to Keras's layer",
                 " · ".join([*key, machine]),
             )
         )

@@ -23,9 +23,9 @@ _TO_TARGET = ["steps_to_target", "seconds_to_target"]
 def less_gained_in_seconds(tables: StudyTables) -> Finding:
     """Claim 3, from the depth study's networks with kerasbn's layer in graph mode.
 
-    The claim holds at a depth if a step with batch norm takes longer than a plain one in three of
-    four rounds, and batch norm divides the median seconds to the target by a smaller factor than
-    the median steps.
+    The claim holds at a depth if a step with batch norm takes longer than a plain one in at least
+    three of four rounds, and batch norm divides the median seconds to the target by a smaller
+    factor than the median steps.
 
     Reproduced: the claim holds at every depth.
     Depends on the depth: the claim holds at some depths.

@@ -4,13 +4,13 @@ Varied: depth, from 1 hidden layer to all of --hidden_units, with and without ba
 network of depth d has the first d of the hidden layers 500, 400, 300, 200, 100, 50, 25. Each hidden
 layer is Dense, then batch norm if the network has it, then ReLU.
 
-Held equal: he_normal kernels, Adam at 0.01, batches of 500, and a budget of 1,000 steps. For each
-seed, networks with and without batch norm see the same examples in the same order. A trial stops
-when it reaches the target.
+Held equal: he_normal kernels in hidden layers, Adam at 0.01, batches of 500, and a budget of 1,000
+steps. For each seed, all networks see the same examples in the same order. A trial stops when it
+reaches the target.
 
 Claims: Without batch norm, each added layer takes more steps to 90% test accuracy. With batch norm,
 the number of steps hardly grows. A step with batch norm costs more, so batch norm saves less time
-than steps; the benchmark suite, `sweeps.cost`, checks this last claim.
+than steps. The benchmark suite, `sweeps.cost`, checks this last claim.
 
 Source: C. Rawles, "How to use Batch Normalization with TensorFlow and tf.keras to train deep neural
 networks faster" (2018).

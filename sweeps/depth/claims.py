@@ -34,7 +34,7 @@ def batch_norm_steps_stay(tables: StudyTables) -> Finding:
     Reproduced: the largest median is at most 1.5 times the smallest.
     Depends on the baseline depth: the largest median is more than 1.5 times the smallest, but at
         most 1.5 times the shallowest network's.
-    Not reproduced: the largest median is more than 1.5 times the shallowest network's.
+    Not reproduced: the largest median is more than 1.5 times the shallowest network's, or infinite.
     """
     medians, words = _steps_by_depth(tables, batch_norm=True)
     if within(medians.max(), 1.5 * medians.min()):

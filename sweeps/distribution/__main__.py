@@ -3,11 +3,11 @@
 Varied: whether the network has batch norm.
 
 Held equal: three hidden layers of 100 sigmoids, initial weights from N(0, 0.1), SGD at 0.1, batches
-of 60, and 5,000 training steps. The paper trains for 50,000 steps, but the effect shows within
-5,000, which take minutes.
+of 60, and 5,000 training steps. The paper trains for 50,000 steps, but the effect already shows
+within 5,000.
 
-Claims: With batch norm, test accuracy is higher, and reaches the target sooner. The 15th, 50th and
-85th percentiles of a typical sigmoid's input, in the last hidden layer, drift during training
+Claims: With batch norm, test accuracy ends higher, and reaches the target sooner. The 15th, 50th
+and 85th percentiles of a typical sigmoid's input, in the last hidden layer, drift during training
 without batch norm and stay in place with batch norm.
 
 Source: S. Ioffe & C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing

@@ -13,9 +13,9 @@ norm, the squared norm at the start grows by pi / (pi - 1) = 1.47 per layer towa
 networks with 50 or more layers are hard to train.
 
 Sources: S. Ioffe & C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
-Internal Covariate Shift" (2015), for level gradients. G. Yang, J. Pennington, V. Rao, J.
-Sohl-Dickstein & S. S. Schoenholz, "A Mean Field Theory of Batch Normalization" (2019), for growing
-ones.
+Internal Covariate Shift" (2015), on level gradients. G. Yang, J. Pennington, V. Rao, J.
+Sohl-Dickstein & S. S. Schoenholz, "A Mean Field Theory of Batch Normalization" (2019), on growing
+gradients.
 """
 
 from __future__ import annotations

@@ -45,9 +45,9 @@ def batch_norm_gradients_grow(tables: StudyTables) -> Finding:
     """Claim 16, from ReLU networks with batch norm and at least ten equal layers.
 
     Growth is the factor per layer, towards the input, of the squared gradient norm at the start. It
-    is fitted over all layers but the last. The claim holds at a depth if the median growth is from
-    1.32 to 1.62, which is 1.47 plus or minus 10%. The deepest network is hard to train if its
-    median final accuracy is at least ten percentage points below that of the next shallower one.
+    is fitted over all layers but the last. The growth holds at a depth if its median is within 10%
+    of 1.47, from 1.32 to 1.62. The deepest network is hard to train if its median final accuracy is
+    at least ten percentage points below that of the next shallower one.
 
     Reproduced: the growth holds at every depth, and the deepest network is hard to train.
     Depends on the depth: some of these hold.

@@ -113,7 +113,12 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
         for name, chart, frame, title in (
             ("best_accuracy", best, constant, "Best test accuracy, by learning rate"),
             ("steps_to_target", steps, constant, "Training steps to the target, by learning rate"),
-            ("decay", best, decayed, "Best test accuracy with batch norm, by decay"),
+            (
+                "decay",
+                best,
+                decayed,
+                "Best test accuracy with batch norm, by decay of the learning rate",
+            ),
         )
         if len(frame)
     ]

@@ -44,7 +44,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
         "published_pair",
         True,
         "Train the plain network only at the lowest learning rate, and the network with batch norm "
-        "only at the highest. --nopublished_pair trains both at every learning rate, which takes "
+        "only at the highest. --nopublished_pair trains both at every learning rate and takes "
         "twice as long.",
     )
 

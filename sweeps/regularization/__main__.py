@@ -6,8 +6,8 @@ norm.
 Held equal: the depth study's network with three hidden layers, Adam at 0.01, batches of 500, and 30
 epochs on 5,000 training images. Few images leave room for overfitting.
 
-Claim: Dropout and L2 matter less with batch norm. With neither of them, the gap between training
-and test accuracy is smaller with batch norm than without.
+Claim: Dropout and L2 matter less with batch norm. Without dropout and L2, batch norm makes the gap
+between training and test accuracy smaller.
 
 Source: S. Ioffe & C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
 Internal Covariate Shift" (2015).
