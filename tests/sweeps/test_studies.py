@@ -109,7 +109,7 @@ def test_a_study_runs_its_grid_and_draws_its_charts(results, study):
     ],
 )
 def test_what_was_recorded_is_in_its_table(results, study, name, rows):
-    frame = pd.read_csv(folder(results, study) / f"{name}.csv")
+    frame = pd.read_csv(folder(results, study) / f"{name}.csv.xz")
     assert list(frame.columns[:2]) == ["trial_id", "step"]
     assert len(frame) == rows
 
@@ -145,7 +145,7 @@ def test_tensorboard_gets_histograms(results):
     events.Reload()
     found = events.Tensors("activation/layer1")
     assert [event.step for event in found] == [0, 28, 56]
-    histograms = pd.read_csv(place / "histograms.csv")
+    histograms = pd.read_csv(place / "histograms.csv.xz")
     row = histograms[
         (histograms.trial_id == trials.trial_id[0])
         & (histograms.tensor == "activation")
@@ -178,7 +178,7 @@ def reported(results, tmp_path_factory):
 
 
 def views(results):
-    return [path for path in results.rglob("*") if path.suffix in (".csv", ".png")]
+    return [path for path in results.rglob("*") if path.suffix in (".csv", ".xz", ".png")]
 
 
 def test_the_report_makes_tables_and_charts_anew_from_the_trials(results, reported):
@@ -219,7 +219,7 @@ def test_a_report_on_half_filled_folders_says_what_is_missing(results, tmp_path)
     for study in ("learning_rate", "lenet"):
         shutil.copytree(folder(results, study), tmp_path / "custom" / study)
         shutil.rmtree(tmp_path / "custom" / study / "trials")
-    (tmp_path / "custom" / "learning_rate" / "curves.csv").unlink()
+    (tmp_path / "custom" / "learning_rate" / "curves.csv.xz").unlink()
     (tmp_path / "custom" / "lenet" / "trials.csv").unlink()
     (tmp_path / "custom" / "depth" / "trials").mkdir(parents=True)  # begun, nothing finished
     done = report(tmp_path)

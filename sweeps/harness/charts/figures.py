@@ -118,7 +118,11 @@ def _tidy(ax):
 
 
 def _write(figure, path):
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
+    from PIL import Image
+
+    drawn, content = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=150)
+    # A palette of 256 colours shows no difference in a chart and takes a quarter of the bytes.
+    Image.open(drawn).convert("RGB").quantize(256).save(content, "png", optimize=True)
     write_whole(path, content.getvalue())
     return path

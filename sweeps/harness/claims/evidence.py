@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +36,14 @@ class StudyTables:
             NotRunError: If there is no such table, or nothing in it.
             UserError: If it cannot be read or lacks one of the columns.
         """
-        path = self._folder / f"{name}.csv"
-        if not path.exists():
+        paths = [self._folder / f"{name}.csv", self._folder / f"{name}.csv.xz"]
+        path = next((path for path in paths if path.exists()), None)
+        if path is None:
             raise NotRunError(f"there is no {self._folder.name}/{name}.csv")
         again = f"Run python -m sweeps.{self._folder.name} again, or move it away."
         try:
             frame = pd.read_csv(path, dtype={"trial_id": str})
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, EOFError, lzma.LZMAError) as error:
             raise UserError(f"{path} cannot be read as a table ({error}). {again}") from error
         missing = [column for column in columns if column not in frame]
         if missing:

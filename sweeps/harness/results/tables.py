@@ -9,6 +9,7 @@ failed one (it crashed) is no result and is in no summary.
 from __future__ import annotations
 
 import dataclasses
+import lzma
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -201,12 +202,21 @@ def first_seed(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def write(tables: Tables, folder: Path) -> list[Path]:
-    """Writes trials.csv, curves.csv, summary.csv and those of recorders; returns their paths."""
+    """Writes all tables and returns their paths.
+
+    The trials and the summary are plain CSV files in full precision. The curves and the recorders'
+    tables, most of the bytes, are compressed CSV files (`pandas.read_csv` reads them as they are)
+    with nine significant digits, which identify every float32 number.
+    """
     paths = []
-    first = {name: getattr(tables, name) for name in ("trials", "curves", "summary")}
-    for name, frame in (first | dict(tables.recorded)).items():
+    for name in ("trials", "summary"):
         paths.append(folder / f"{name}.csv")
-        write_whole(paths[-1], frame.to_csv(index=False).encode())
+        write_whole(paths[-1], getattr(tables, name).to_csv(index=False).encode())
+    for name, frame in {"curves": tables.curves, **tables.recorded}.items():
+        paths.append(folder / f"{name}.csv.xz")
+        text = frame.to_csv(index=False, float_format="%.9g")
+        write_whole(paths[-1], lzma.compress(text.encode()))
+        (folder / f"{name}.csv").unlink(missing_ok=True)  # the form of older versions
     return paths
 
 

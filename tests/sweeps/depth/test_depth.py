@@ -76,7 +76,7 @@ def test_summary_and_curves_agree_with_the_trials(arms):
         assert (row.min_steps, row.max_steps) == (steps[0], steps[-1])
         assert row.median_steps == sum(steps) / 2
         assert (row.reached, row.total) == (group.reached.sum(), 2)
-    curves = pd.read_csv(driver.folder / "curves.csv")
+    curves = pd.read_csv(driver.folder / "curves.csv.xz")
     last = curves.groupby("trial_id").tail(1).set_index("trial_id")
     for row in trials.itertuples():
         assert last.step[row.trial_id] == row.final_step

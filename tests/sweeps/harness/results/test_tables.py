@@ -1,4 +1,5 @@
 import io
+import lzma
 
 import numpy as np
 import pandas as pd
@@ -145,9 +146,9 @@ def test_columns_and_their_order_are_the_contract(record):
 
 def test_numbers_keep_their_full_precision_in_the_file(tmp_path, record):
     paths = tables.write(tables.from_records([record(3)], ("depth",)), tmp_path)
-    assert [p.name for p in paths] == ["trials.csv", "curves.csv", "summary.csv"]
+    assert [p.name for p in paths] == ["trials.csv", "summary.csv", "curves.csv.xz"]
     assert "0.1234567890123456" in paths[0].read_text()
-    assert paths[1].read_text().splitlines()[1:] == [
+    assert lzma.decompress(paths[2].read_bytes()).decode().splitlines()[1:] == [
         f"{record(3)['trial_id']},1,2.5,",
         f"{record(3)['trial_id']},2,,0.25",
     ]
@@ -222,13 +223,25 @@ def test_what_was_recorded_becomes_a_table_of_its_own(tmp_path, record):
     recorded = {"gradients": {"columns": ["layer", "norm"], "rows": [[0, 1, 0.5], [10, 1, 0.25]]}}
     made = tables.from_records([{**record(3), "recorded": recorded}, record(4, seed=1)], ("depth",))
     path = tables.write(made, tmp_path)[-1]
-    assert path.name == "gradients.csv"
+    assert path.name == "gradients.csv.xz"
     trial_id = record(3)["trial_id"]
-    assert path.read_text().splitlines() == [
+    assert lzma.decompress(path.read_bytes()).decode().splitlines() == [
         "trial_id,step,layer,norm",
         f"{trial_id},0,1,0.5",
         f"{trial_id},10,1,0.25",
     ]
+
+
+def test_compressed_tables_hold_every_float32_exactly_and_replace_the_older_plain_form(
+    tmp_path, record
+):
+    losses = np.random.default_rng(0).lognormal(0, 5, 1000).astype(np.float32)
+    curve = [[step, float(loss), None] for step, loss in enumerate(losses)]
+    (tmp_path / "curves.csv").write_text("written by an older version")
+    tables.write(tables.from_records([{**record(3), "curve": curve}], ("depth",)), tmp_path)
+    curves = pd.read_csv(tmp_path / "curves.csv.xz")
+    np.testing.assert_array_equal(curves.train_loss.to_numpy(np.float32), losses)
+    assert not (tmp_path / "curves.csv").exists()
 
 
 def test_trials_with_another_normalization_are_another_series(record):
