@@ -26,8 +26,8 @@ def rows(
         unit: Unit of the table, which names the column of medians.
         scale: Factor that converts samples to `unit`.
         over: Baselines to divide by. A contender is divided by the baseline in its own mode. If
-            the baseline has no such mode (PyTorch's is neither graph nor XLA), its graph mode is
-            used, or else its only mode.
+            the baseline does not run in that mode, its graph mode is used, or else its only mode.
+            PyTorch, for example, runs neither in graph mode nor with XLA.
         columns: Leading columns, the same in all rows.
     """
     made = []
@@ -71,8 +71,8 @@ def summary(frame: pd.DataFrame, contender: str, over: str, by: list[str]) -> pd
 def by_mode(frame: pd.DataFrame) -> list[tuple[list[str], pd.DataFrame]]:
     """The rows of each chart, with the chart's backend (if the table has one), mode and dtype.
 
-    Contenders without a mode of Keras's layer (PyTorch, the copies) are in graph mode's chart,
-    because their ratios are to graph mode.
+    Contenders in a mode that Keras's layer does not have (PyTorch, the copies) are in graph mode's
+    chart, because their ratios are to Keras's layer in graph mode.
     """
     modes = frame["mode"][frame.contender == "keras"]
     shown = frame["mode"].where(frame["mode"].isin(modes), "graph")
