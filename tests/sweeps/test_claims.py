@@ -79,7 +79,7 @@ def depths(batch_norm, *steps):
         (1, False, (17, None, None), "depends on the layer: no growth from 2 to 3"),
         (1, False, (17, 20, 16), NO),
         (2, True, (16, 12, 18), YES),
-        (2, True, (16, 9, 19), "depends on the depth to compare with: at most 1.2 times"),
+        (2, True, (16, 9, 19), "depends on the baseline depth: at most 1.2 times"),
         (2, True, (16, 17, 30), NO),
         (2, True, (16, 17, None), NO),
     ],
@@ -154,7 +154,7 @@ def test_fewer_steps(judge, at_low, at_high, verdict):
     )
     finding = judge(6, trials=frame, curves=curves)
     assert_verdict(finding, verdict)
-    assert "95.0%: plain at 0.02 in 100 steps" in finding.measured
+    assert "steps to 95.0% accuracy: plain 100 (learning rate 0.02)" in finding.measured
 
 
 def rates(reached, best=None):
@@ -193,7 +193,7 @@ def test_trains_at_rates(judge, relu_plain, sigmoid_plain, verdict):
     [
         (True, False, 0.91, YES),
         (True, True, 0.91, "depends on the learning rate: plain sigmoids train at 0.6"),
-        (True, False, 0.97, "depends on the part: sigmoids train, and are not behind"),
+        (True, False, 0.97, "depends on the part: sigmoids train only with batch norm, but"),
         (False, False, 0.85, NO),
     ],
 )
@@ -237,8 +237,8 @@ def test_decay(judge, at_low, at_high, verdict):
     ("plain", "normed", "verdict"),
     [
         (6, 2, YES),
-        (3, 2, "depends on the part: yes: batch norm is there in two epochs; no: plain is later"),
-        (9, 4, "depends on the part: yes: plain is later; no: batch norm"),
+        (3, 2, "depends on the part: yes: batch norm needs at most two epochs; no: plain needs"),
+        (9, 4, "depends on the part: yes: plain needs at least twice as many; no: batch norm"),
         (5, 4, NO),
         (99, 99, NO),  # never, both
     ],
@@ -312,7 +312,7 @@ def test_fit(judge, plain, normed, verdict):
     [
         ("4-2-4", "1-8-1", YES),
         ("4-2-4", "3-4-3", "depends on the part: yes: plain saturates at both ends"),
-        ("0-6-4", "1-8-1", "depends on the part: yes: batch norm stays inside"),
+        ("0-6-4", "1-8-1", "depends on the part: yes: batch norm saturates at most half as much"),
         ("0-9-1", "1-8-1", NO),
     ],
 )
@@ -346,7 +346,7 @@ def test_saturation(judge, plain, normed, verdict):
     ("accuracy", "steps", "verdict"),
     [
         (0.97, 50, YES),
-        (0.97, 150, "depends on the part: yes: higher; no: sooner"),
+        (0.97, 150, "depends on the part: yes: the accuracy is higher; no: the steps are fewer"),
         (0.93, 150, NO),
     ],
 )
@@ -359,7 +359,7 @@ def test_higher_and_sooner(judge, accuracy, steps, verdict):
 
 
 @pytest.mark.parametrize(
-    ("drift", "verdict"), [(1.0, YES), (3.0, "depends on how much is drift: 0.75"), (5.0, NO)]
+    ("drift", "verdict"), [(1.0, YES), (3.0, "depends on the threshold: 0.75"), (5.0, NO)]
 )
 def test_percentiles(judge, drift, verdict):
     frame = trials(trial(batch_norm=False, drift=4.0), trial(batch_norm=True, drift=drift))
@@ -439,7 +439,7 @@ def test_gradients_grow(judge, growth, accuracy, verdict):
         batch_norm=True,
     )
     assert_verdict(finding, verdict)
-    assert f"20 layers: {growth:.3g} a layer" in finding.measured
+    assert f"per layer: 20 layers {growth:.3g}" in finding.measured
 
 
 def batches(*rows):
@@ -557,7 +557,7 @@ def statistics(judge, number, *seeds):
 
 @pytest.mark.parametrize(
     ("slow", "verdict"),
-    [(40, YES), (None, YES), (25, "depends on how much is more: 1.7 times"), (20, NO)],
+    [(40, YES), (None, YES), (25, "depends on the threshold: 1.7 times"), (20, NO)],
 )
 def test_momentum(judge, slow, verdict):
     # Over seeds, the fastest momentum takes 15 or 20: a ratio of 1.33, as 20 to 15 is.
@@ -655,8 +655,8 @@ def layers(**microseconds):
         (
             [40, 80, 50],
             [20, 20, 60],
-            "depends on the way and the input: yes: kernel on images and sequences, XLA on rows; "
-            "no: kernel on rows, XLA on images and sequences",
+            "depends on the method and the input: yes: kernel on images and sequences, XLA on "
+            "rows; no: kernel on rows, XLA on images and sequences",
         ),
         ([60, 60, 60], [90, 90, 110], NO),
     ],
