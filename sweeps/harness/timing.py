@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import numpy as np
 
+Name = TypeVar("Name", bound=Hashable)
+
 _SAMPLE_SECONDS = 0.005  # much longer than the clock and the waking of threads take
 
 
@@ -49,7 +51,7 @@ def in_turn_within(
     most: int,
     fewest: int = 5,
     warm_up: int = 2,
-) -> dict[Hashable, np.ndarray]:
+) -> dict[Name, np.ndarray]:
     """Like `in_turn`, with as many rounds as fit into a time limit.
 
     A sample of a short call consists of several calls. An untimed call precedes it, so that the

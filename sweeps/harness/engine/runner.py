@@ -55,7 +55,7 @@ class Runner:
 
     def run(self, trial: Trial) -> dict[str, Any]:
         """Runs a trial and returns its result. A crash gives status "failed" and the traceback."""
-        result = {"trial": trial.to_json(), "environment": self._environment}
+        result: dict[str, Any] = {"trial": trial.to_json(), "environment": self._environment}
         try:
             history = self._train(trial)
             result |= dataclasses.asdict(history)

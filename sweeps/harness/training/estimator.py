@@ -60,7 +60,7 @@ class EvalSpec(NamedTuple):
 
 
 class Recorder(Protocol):
-    """Takes measurements during a run; see `sweeps.harness.training.recorders`.
+    """Takes measurements during a run; see `sweeps.harness.training.recorders`."""
 
     @property
     def columns(self) -> tuple[str, ...]:
