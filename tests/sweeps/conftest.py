@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 import small_training
 
+from sweeps.harness import claims
+from sweeps.harness.cli import catalog
 from sweeps.harness.trial import Trial
 
 
@@ -53,6 +55,22 @@ def _record(steps, *, seed=0, depth=1, batch_norm=False, status="done", accuracy
         "finished_at": "2026-01-01T00:00:00+00:00",
         **({} if status == "failed" else result),
     }
+
+
+@pytest.fixture
+def judge(tmp_path):
+    """Writes tables and returns the finding on a claim."""
+    numbered = catalog.claims()
+
+    def judge(number, **frames):
+        study, claim = numbered[number]
+        folder = tmp_path / study
+        folder.mkdir(exist_ok=True)
+        for name, frame in frames.items():
+            frame.to_csv(folder / f"{name}.csv", index=False)
+        return claim.rule(claims.StudyTables(folder))
+
+    return judge
 
 
 @pytest.fixture(scope="session")

@@ -82,6 +82,7 @@ def test_summary_and_curves_agree_with_the_trials(arms):
     for row in trials.itertuples():
         assert last.step[row.trial_id] == row.final_step
         assert last.test_accuracy[row.trial_id] == row.final_accuracy
+        # The curves have nine significant digits, which identify every float32 number.
         assert np.float32(last.train_loss[row.trial_id]) == np.float32(row.final_loss)
 
 

@@ -225,7 +225,7 @@ class TestCluster:
         driver.wait_until_finished(2)
         scheduler.kill()
         _, err = process.communicate(timeout=60)
-        assert process.returncode == 2
+        assert process.returncode == 2, err
         assert "the connection to the Dask scheduler was lost" in err
         assert "Traceback" not in err
         assert driver.finished() >= 2
