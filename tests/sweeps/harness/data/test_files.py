@@ -252,8 +252,8 @@ class TestDamagedNpz:
         np.savez_compressed(path, **small_arrays())
         path.write_bytes(damage(path.read_bytes()))
         message = refusal("custom", tmp_path)
-        assert f"{path} is damaged or no archive of plain arrays" in message
-        assert "expected x_train, y_train, x_test, y_test as numpy.savez writes them" in message
+        assert f"{path} is damaged, or not an archive of plain arrays" in message
+        assert "Expected x_train, y_train, x_test, y_test as numpy.savez writes them" in message
         assert "Replace or delete " in message
 
     def test_single_array_under_an_npz_name(self, tmp_path):
