@@ -50,9 +50,8 @@ def fold(model: keras.Model, verbose: bool = False) -> keras.Model:
     * *Back*, into the Dense, Conv, DepthwiseConv, SeparableConv or ConvTranspose layer before it.
       That layer must have no activation, and its output must have no other use.
     * *Forward*, into the Dense, Conv, DepthwiseConv or SeparableConv layer after it, if folding
-    back
-      is impossible. That layer must be the only user of the batch norm's output, must have no other
-      input, and must not pad.
+      back is impossible. That layer must be the only user of the batch norm's output, must have no
+      other input, and must not pad.
 
     If a layer is called several times, all calls must allow folding, including those in nested
     models. A batch norm after several layers is folded into each of them. All other batch norms

@@ -9,8 +9,11 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar
 
 import numpy as np
+
+Name = TypeVar("Name", bound=Hashable)
 
 _SAMPLE_SECONDS = 0.005  # much longer than the clock and the waking of threads take
 
@@ -42,13 +45,13 @@ def in_turn(
 
 
 def in_turn_within(
-    calls: Mapping[Hashable, Callable[[], object]],
+    calls: Mapping[Name, Callable[[], object]],
     seconds: float,
     *,
     most: int,
     fewest: int = 5,
     warm_up: int = 2,
-) -> dict[Hashable, np.ndarray]:
+) -> dict[Name, np.ndarray]:
     """Like `in_turn`, with as many rounds as fit into a time limit.
 
     A sample of a short call consists of several calls. An untimed call precedes it, so that the

@@ -21,7 +21,7 @@ _SWEEPS = Path(__file__).parents[2]
 def commands() -> dict[str, str]:
     """The first line of each command's docstring, by the command's name. Imports nothing."""
     return {
-        path.parent.name: ast.get_docstring(ast.parse(path.read_text())).splitlines()[0]
+        path.parent.name: (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
         for path in sorted(_SWEEPS.glob("*/__main__.py"))
     }
 

