@@ -2,6 +2,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -98,15 +99,25 @@ class Driver:
 
     def __init__(self, data: Path, results: Path):
         self.folder = results / "custom" / "depth"
-        self._command = [
-            *[sys.executable, "-m", "sweeps.depth", "--dataset=custom", f"--data_dir={data}"],
-            *[f"--results_dir={results}", "--hidden_units=20,10", "--batch_size=50"],
-            *["--seeds=2", "--max_steps=30", "--target_accuracy=0.8", "--workers=0"],
-        ]
+        self._flags = {
+            "dataset": "custom",
+            "data_dir": data,
+            "results_dir": results,
+            "hidden_units": "20,10",
+            "batch_size": 50,
+            "seeds": 2,
+            "max_steps": 30,
+            "target_accuracy": 0.8,
+            "workers": 0,
+        }
 
-    def start(self, *flags: str) -> subprocess.Popen:
+    def flags(self, *more: str, without: Collection[str] = ()) -> list[str]:
+        kept = {name: value for name, value in self._flags.items() if name not in without}
+        return [*(f"--{name}={value}" for name, value in kept.items()), *more]
+
+    def start(self, *flags: str, without: Collection[str] = ()) -> subprocess.Popen:
         return subprocess.Popen(
-            [*self._command, *flags],
+            [sys.executable, "-m", "sweeps.depth", *self.flags(*flags, without=without)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -114,8 +125,8 @@ class Driver:
             preexec_fn=_take_interrupts,
         )
 
-    def run(self, *flags: str) -> subprocess.CompletedProcess:
-        process = self.start(*flags)
+    def run(self, *flags: str, without: Collection[str] = ()) -> subprocess.CompletedProcess:
+        process = self.start(*flags, without=without)
         out, err = process.communicate(timeout=200)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
