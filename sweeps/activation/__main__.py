@@ -97,6 +97,12 @@ STUDY = Study(
     trials=trials,
     varied=("activation", "batch_norm"),
     draw=draw,
+    quick={
+        "activation": ["relu", "sigmoid"],
+        "seeds": 3,
+        "max_steps": 100,
+        "curve_every": 10,
+    },
     defaults={"activation": ["relu", "sigmoid", "tanh", "elu", "leaky_relu"], "max_steps": 300},
     helps={"activation": "Activations of the hidden layers, separated by commas."},
     define_flags=define_flags,

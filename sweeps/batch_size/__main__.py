@@ -148,6 +148,7 @@ STUDY = Study(
     trials=trials,
     varied=("batch_size", "batch_norm"),
     draw=draw,
+    quick={"seeds": 1, "batch_size": [1, 8, 128], "examples": 4000},
     defaults={
         "hidden_units": "500,400,300",
         "batch_size": [1, 2, 4, 8, 16, 32, 128, 500],

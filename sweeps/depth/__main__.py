@@ -105,6 +105,7 @@ STUDY = Study(
     trials=trials,
     varied=("depth", "batch_norm"),
     draw=draw,
+    quick={"seeds": 3, "max_steps": 200, "curve_every": 10},
     define_flags=define_flags,
 )
 

@@ -114,6 +114,7 @@ STUDY = Study(
     trials=trials,
     varied=("depth", "batch_norm"),
     draw=draw,
+    quick={"seeds": 1, "max_steps": 2000},
     defaults={
         "activation": "sigmoid",
         "hidden_units": "100,100,100",

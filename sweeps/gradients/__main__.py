@@ -130,6 +130,7 @@ STUDY = Study(
     trials=trials,
     varied=("depth", "activation", "batch_norm"),
     draw=draw,
+    quick={"seeds": 1, "hidden_units": "100", "deep": [7, 20], "record_steps": [0]},
     defaults={"activation": ["relu", "sigmoid"]},
     without=("max_steps", "eval_every"),
     define_flags=define_flags,

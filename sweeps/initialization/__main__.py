@@ -165,6 +165,7 @@ STUDY = Study(
     trials=trials,
     varied=("activation", "batch_norm"),
     draw=draw,
+    quick={"seeds": 3, "epochs": 10},
     defaults={
         "activation": ["relu", "tanh"],
         "hidden_units": "10,10,10,10,10,10,10,10",

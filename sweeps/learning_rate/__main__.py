@@ -130,6 +130,13 @@ STUDY = Study(
     trials=trials,
     varied=("activation", "learning_rate", "decay_steps", "batch_norm"),
     draw=draw,
+    quick={
+        "activation": ["relu"],
+        "decay_steps": [0.0],
+        "seeds": 3,
+        "max_steps": 500,
+        "curve_every": 25,
+    },
     defaults={
         "activation": ["relu", "sigmoid"],
         "learning_rate": [0.02, 0.1, 0.6, 3.0],

@@ -109,6 +109,7 @@ STUDY = Study(
     trials=trials,
     varied=("depth", "batch_norm"),
     draw=draw,
+    quick={"seeds": 2, "max_steps": 150, "record_every": 10},
     defaults={"max_steps": 300},
     without=("batch_norm", "bn_momentum", "bn_layer", "eval_every"),
     define_flags=define_flags,

@@ -142,6 +142,7 @@ STUDY = Study(
     trials=trials,
     varied=("dropout", "l2", "batch_norm"),
     draw=draw,
+    quick={"seeds": 2, "epochs": 15, "l2": [0.0, 1e-3]},
     defaults={"hidden_units": "500,400,300"},
     without=("max_steps", "eval_every"),
     define_flags=define_flags,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from sweeps.harness.results import demonstrations
 from sweeps.harness.results.store import write_whole
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def save(path: Path, draw: Callable[[Axes], Axes], title: str, subtitle: str) ->
     """
     figure = new_figure(7.2, 4.6, title)
     ax = draw(figure.add_subplot())
-    ax.set_title(subtitle, loc="left", fontsize=8, color="#555555")
+    ax.set_title(marked(subtitle, path), loc="left", fontsize=8, color="#555555")
     _tidy(ax)
     return _write(figure, path)
 
@@ -112,8 +113,14 @@ def save_panels(
     # The empty second line of the title reserves space for the subtitle.
     height = figure.get_figheight()
     figure.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=13, fontweight="bold")
+    subtitle = marked(subtitle, path)
     figure.text(0.01, 0.98 - 0.26 / height, subtitle, va="top", fontsize=8, color="#555555")
     return _write(figure, path)
+
+
+def marked(text: str, path: Path) -> str:
+    """The text, which begins with "demonstration" if the chart belongs to one."""
+    return f"demonstration · {text}" if demonstrations.contains(path) else text
 
 
 def new_figure(width, height, title):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
-from sweeps.harness.cli import command, flags
+from sweeps.harness.cli import command, flags, quick
 from sweeps.harness.errors import UserError
 from sweeps.harness.trial import Trial
 
@@ -38,6 +38,7 @@ class Study:
         draw: Function of (tables, folder). Draws the charts and returns their paths.
         defaults: Overrides for the shared flags' defaults. A list means that the study varies the
             setting; the flag then accepts several values, separated by commas.
+        quick: Flag values of a demonstration (--quick) that takes less than a minute.
         without: Shared flags that mean nothing to the study.
         helps: Overrides for the shared flags' help texts.
         define_flags: Function of (flag values). Defines the study's own flags.
@@ -53,6 +54,7 @@ class Study:
     varied: Sequence[str]
     draw: Callable[[Tables, Path], list[Path]]
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    quick: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     without: Sequence[str] = ()
     helps: Mapping[str, str] = dataclasses.field(default_factory=dict)
     define_flags: Callable[[absl_flags.FlagValues], None] = lambda values: None
@@ -74,6 +76,7 @@ def main(study: Study, argv: Sequence[str] | None = None) -> int:
     def define_flags(values):
         flags.define(values, study.defaults, study.without, study.helps)
         study.define_flags(values)
+        quick.define(values)
         if study.animate:
             flags.define_animate(values)
 
@@ -81,7 +84,7 @@ def main(study: Study, argv: Sequence[str] | None = None) -> int:
         study.name,
         study.question,
         define_flags,
-        lambda values: run(study, values),
+        lambda values: quick.run(values, study.quick, lambda values: run(study, values)),
         "Finished trials are kept. Run the same command again to continue.",
     )
     return command.main(study_command, argv)
