@@ -9,6 +9,11 @@ import keras
 import numpy as np
 import pytest
 
+import kerasbn
+from kerasbn import folding
+
+from . import folded_models
+
 
 def pytest_configure(config):
     # NumPy 2 to the variables of TensorFlow and PyTorch, whenever Keras converts one.
@@ -88,6 +93,37 @@ def assert_close():
 def _as_float64(array):
     array = getattr(array, "value", array)  # of a weight
     return np.asarray(keras.ops.convert_to_numpy(array), "float64")
+
+
+@pytest.fixture
+def assert_folds(assert_close):
+    """Folds a model, compares outputs, counts the remaining batch norms; returns the result."""
+
+    def check(model, kept=0, tolerance=1e-5):
+        folded = kerasbn.fold(model)
+        x = folded_models.inputs_for(model)
+        actual, desired = (folded_models.outputs(m, x) for m in (folded, model))
+        for y, expected in zip(actual, desired, strict=True):
+            assert_close(y, expected, tolerance)
+        assert len(folded_models.norms_in(folded)) == kept
+        assert sum(not d.into for d in folding.plan(model)) == kept
+        return folded
+
+    return check
+
+
+@pytest.fixture
+def assert_statistics(assert_close):
+    """Compares a layer's moving averages with a mean and a variance."""
+
+    def check(layer, expected, tolerance=1e-5):
+        mean, variance = expected
+        stddev = np.sqrt(np.max(variance))
+        assert_close(layer.moving_mean, mean, tolerance, at_least=stddev)
+        moving = _as_float64(layer.moving_variance)
+        assert_close(moving / variance, np.ones_like(variance), tolerance)
+
+    return check
 
 
 @pytest.fixture(scope="session")

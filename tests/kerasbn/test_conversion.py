@@ -10,15 +10,16 @@ import pytest
 from keras import layers
 
 import kerasbn
-from kerasbn import conversion
+from kerasbn.tools import conversion
 
 OTHER = {
     layers.BatchNormalization: (kerasbn.BatchNorm, kerasbn.from_keras),
     kerasbn.BatchNorm: (layers.BatchNormalization, kerasbn.to_keras),
 }
 BACKEND = keras.backend.backend()
-# JAX compiles each model anew, half a second an example.
-KINDS = list(OTHER)[:1] if BACKEND == "jax" else list(OTHER)
+# JAX compiles every model, which takes half a second.
+slow_on_jax = [pytest.mark.full] if BACKEND == "jax" else []
+KINDS = [layers.BatchNormalization, pytest.param(kerasbn.BatchNorm, marks=slow_on_jax)]
 pytestmark = pytest.mark.usefixtures("seeded", "quick_initial_kernels")
 
 
