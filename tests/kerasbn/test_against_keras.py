@@ -122,7 +122,7 @@ def losses_of_training(batch_norm, units, steps, dtype):
     random = np.random.default_rng(0)
     losses = []
     for _ in range(steps):
-        batch = random.choice(len(x), 500, replace=False)
+        batch = random.choice(len(x), 100, replace=False)
         net.reset_metrics()
         losses.append(float(np.ravel(net.train_on_batch(x[batch], digits.y_train[batch]))[0]))
     return np.array(losses)

@@ -11,6 +11,8 @@ import pytest
 
 from kerasbn import BatchNorm, reference
 
+from .matrices import half_by_default
+
 if keras.backend.backend() != "tensorflow":
     pytest.skip("tf.distribute is TensorFlow's", allow_module_level=True)
 
@@ -94,16 +96,18 @@ def check_against_the_whole_batch(step, options, x, dy, mask, run, assert_close)
             np.testing.assert_array_equal(other, replicas[0])
 
 
-@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"axis": 1},
-        {"renorm": True},
-        {"momentum": None, "unbiased_variance": True},
-        {"debias": True},
-    ],
+    ("options", "masked"),
+    half_by_default(
+        [
+            {},
+            {"axis": 1},
+            {"renorm": True},
+            {"momentum": None, "unbiased_variance": True},
+            {"debias": True},
+        ],
+        [False, True],
+    ),
     ids=str,
 )
 def test_synchronized_replicas_are_the_whole_batch(

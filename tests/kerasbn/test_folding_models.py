@@ -275,6 +275,7 @@ class TestNetworks:
         assert_folds(model)
 
     @only_once
+    @pytest.mark.full
     def test_resnet_converted(self, assert_folds):
         model = keras.applications.ResNet50(input_shape=(64, 64, 3), **RANDOM)
         model = settled(kerasbn.from_keras(model))

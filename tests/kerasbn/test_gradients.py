@@ -81,13 +81,17 @@ def test_gradient_penalty_has_the_numerical_gradient(features, double, name, mas
     assert np.sum(gradient * direction) == pytest.approx(numerical, rel=1e-6)
 
 
+# JAX compiles every operation of the eager call, which takes seconds.
+slow_on_jax = [pytest.mark.full] if keras.backend.backend() == "jax" else []
+
+
 @pytest.mark.parametrize(
     ("options", "training"),
     [
         ({}, False),
         ({}, True),
-        ({"axis": 1, "momentum": None}, True),
-        ({"virtual_batch_size": 3, "unbiased_variance": True}, True),
+        pytest.param({"axis": 1, "momentum": None}, True, marks=slow_on_jax),
+        pytest.param({"virtual_batch_size": 3, "unbiased_variance": True}, True, marks=slow_on_jax),
         ({"renorm": True, "debias": True}, True),
     ],
 )

@@ -1,7 +1,6 @@
 """Each option of the layer, against the same thing computed by hand."""
 
 import doctest
-import itertools
 
 import keras
 import numpy as np
@@ -9,6 +8,8 @@ import pytest
 
 import kerasbn.batch_norm
 from kerasbn import BatchNorm, reference
+
+from .matrices import half_by_default
 
 
 def constant(value):
@@ -102,7 +103,7 @@ def population(x, mask, unbiased, size):
 
 @pytest.mark.parametrize(
     ("momentum", "debias", "unbiased", "size", "masked"),
-    list(itertools.product([0.6, None], [False, True], [False, True], [None, 3], [False, True])),
+    half_by_default([0.6, None], [False, True], [False, True], [None, 3], [False, True]),
 )
 def test_options_of_the_averages_combine(
     features, assert_close, double, momentum, debias, unbiased, size, masked
@@ -185,8 +186,7 @@ def test_layer_that_is_not_trainable_is_in_inference_mode(features, assert_close
 # Ghost batches.
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("n", [1, 4, 8, 9, 11])
+@pytest.mark.parametrize(("n", "masked"), half_by_default([1, 4, 8, 9, 11], [False, True]))
 def test_ghost_batches_are_the_groups_one_by_one(features, run, assert_close, n, masked):
     shape = (n, 3, 5)
     x, dy = features(shape), features(shape, seed=1)
