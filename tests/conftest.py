@@ -1,20 +1,28 @@
-"""Options of the tests, and how two workers share them.
+"""Options of the tests, and how pytest-xdist's workers share them.
 
-    python -m pytest                           what a change should pass: all but the slow matrices
-    python -m pytest --full                    everything; the GitHub workflow runs this
-    python -m pytest --full-sample=5           the default tests and every fifth of the slow ones
-    python -m pytest -n0 tests/kerasbn -k fold one process, for a debugger or a single test
-    KERAS_BACKEND=jax python -m pytest tests/kerasbn
+Every change should pass the default tests:
 
-Tests marked `full` belong to a slow matrix (every option with every other, long searches, large
-networks). A representative case of each matrix carries no mark, so it always runs.
+    python -m pytest
+
+They leave out the tests marked `full`: slow matrices such as every option with every other, long
+searches, and large networks. A representative case of each matrix is not marked, so it always runs.
+The marked tests run in the GitHub workflow, and before an issue is closed:
+
+    python -m pytest --full             # everything
+    python -m pytest --full-sample=5    # the default tests and every fifth of the marked ones
+
+For a debugger, or for a single test, one process starts faster than several workers. Set
+KERAS_BACKEND to test the layer on another backend than TensorFlow:
+
+    KERAS_BACKEND=jax python -m pytest -n0 tests/kerasbn/test_masks.py
 
 TensorFlow and PyTorch have two kernels each, and the size of the input decides which one computes
-it. The tests' inputs are small, so one kernel of each would see few of them. Two options force the
-other kernel on all tests of the layer. Run them after every change to the files that they name:
+it. The tests' inputs are small, so one of the two sees few of them. The next two options give it
+all tests of the layer. Use them after a change to `kernels/tensorflow_rows.py`, and after one to
+`kernels/torch_rows.py`:
 
-    python -m pytest tests/kerasbn --compile-from=0                       kernels/tensorflow_rows.py
-    KERAS_BACKEND=torch python -m pytest tests/kerasbn --native-from=0    kernels/torch_rows.py
+    python -m pytest tests/kerasbn --compile-from=0
+    KERAS_BACKEND=torch python -m pytest tests/kerasbn --native-from=0
 """
 
 import os

@@ -12,7 +12,7 @@ BACKEND = keras.backend.backend()
 
 
 def randomized(model, seed=0):
-    """Statistics, gammas, betas and biases as after a training, not the initial ones."""
+    """Gives batch norms and biases random weights, as if the model had been trained."""
     rng = np.random.default_rng(seed)
     for layer in model._flatten_layers():
         for weight in layer.weights if isinstance(layer, tuple(KINDS)) else []:
@@ -39,7 +39,7 @@ def outputs(model, x):
     def call(x):
         return model(x if len(x) > 1 else x[0], training=False)
 
-    if BACKEND == "jax":  # which else compiles every operation by itself
+    if BACKEND == "jax":  # an eager call would compile every operation
         import jax
 
         call = jax.jit(call)

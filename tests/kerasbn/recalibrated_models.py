@@ -10,13 +10,13 @@ import kerasbn
 
 KINDS = [keras.layers.BatchNormalization, kerasbn.BatchNorm]
 RNG = np.random.default_rng(0)
-# Features of different means and scales; sizes that do not divide.
+# Features with different means and scales, in batches of different sizes.
 X = (RNG.normal(size=(70, 4)) * [0.5, 1, 10, 50] + [3, -40, 0, 100]).astype("float32")
 BATCHES = [X[:30], X[30:60], X[60:]]
 
 
 def population(batches):
-    """The formula of the docstring, step by step; float64, features last."""
+    """Mean and variance by the formula in `recalibrate`'s docstring, in float64. Features last."""
     batches = [np.float64(batch).reshape(-1, batch.shape[-1]) for batch in batches]
     m = [len(batch) for batch in batches]
     mean = sum(n * batch.mean(0) for n, batch in zip(m, batches, strict=True)) / sum(m)

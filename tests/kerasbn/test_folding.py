@@ -24,7 +24,7 @@ class Doubled(kerasbn.BatchNorm):
 
 
 class Block(layers.Layer):
-    """A user's layer that holds its own."""
+    """A user-defined layer with a dense layer and a batch norm inside."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)

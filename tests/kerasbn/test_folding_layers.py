@@ -1,4 +1,4 @@
-"""`fold`: into which layers a batch norm disappears, and that the outputs stay the same."""
+"""`fold` puts a batch norm into the layer before or after it, and keeps the outputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kerasbn import folding
 
 from .folded_models import BACKEND, KINDS, inputs_for, norms_in, outputs, randomized, sequential
 
-# JAX compiles every model, which takes half a second.
+# JAX takes half a second to compile a model.
 slow_on_jax = [pytest.mark.full] if BACKEND == "jax" else []
 WITH_AND_WITHOUT_BIAS = [False, pytest.param(True, marks=slow_on_jax)]
 pytestmark = pytest.mark.usefixtures("seeded", "quick_initial_kernels")
@@ -66,7 +66,7 @@ class TestWhatIsFolded:
         try:
             model = sequential((channels, *sizes), *pair)
             outputs(model, inputs_for(model))
-        except Exception as error:  # TensorFlow has no such convolution for groups on a CPU
+        except Exception as error:  # TensorFlow lacks some of them on a CPU
             pytest.skip(f"not on this backend and device: {type(error).__name__}")
         assert_folds(model)
 

@@ -1,4 +1,4 @@
-"""`fold` on whole models: nested ones, what the folded model keeps, and large networks."""
+"""`fold` on whole models: nested models, properties of the folded model, large networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kerasbn import folding
 
 from .folded_models import BACKEND, bn, inputs_for, norms_in, outputs, randomized, sequential
 
-only_once = pytest.mark.skipif(BACKEND != "tensorflow", reason="large networks, on one backend")
+only_once = pytest.mark.skipif(BACKEND != "tensorflow", reason="one backend is enough")
 pytestmark = pytest.mark.usefixtures("seeded", "quick_initial_kernels")
 
 
@@ -186,7 +186,7 @@ class TestTheFoldedModel:
     @pytest.mark.parametrize(
         ("dtype", "tolerance"),
         [("float64", 1e-6), ("mixed_bfloat16", 2e-2), ("bfloat16", 3e-2), ("mixed_float16", 2e-3)],
-    )  # of the lower precisions: a few roundings of 2^-9 and 2^-11
+    )  # half precision rounds to 2^-9 or 2^-11, a few times
     def test_in_other_precisions(self, dtype, tolerance, assert_folds):
         stack = (
             layers.Dense(4, dtype=dtype),
@@ -220,7 +220,7 @@ class TestTheFoldedModel:
 
 
 def lenet():
-    """The network of study 4, with batch norm."""
+    """LeNet-5 with batch norm after every layer."""
 
     def normed(layer):
         return layer, kerasbn.BatchNorm(), layers.Activation("sigmoid")
@@ -234,11 +234,11 @@ def lenet():
 
 
 def settled(model, seed=0):
-    """Statistics near those of data, so that a deep network's outputs depend on its inputs.
+    """Sets statistics close to those of the data, so the outputs depend on every layer.
 
-    With arbitrary ones the signal fades from layer to layer until the outputs are constant, and so
-    the same whatever becomes of the first layers. Variances are up to twice the data's: with less,
-    random weights amplify rounding errors until float32 itself is 1e-5 and more off float64.
+    Arbitrary statistics would damp the signal from layer to layer. The outputs would be constant,
+    and a mistake in the first layers would not show. Variances are one to two times the data's,
+    because smaller ones amplify rounding errors until float32 is off by more than 1e-5.
     """
     rng = np.random.default_rng(seed)
     x = inputs_for(model, 16)[0]

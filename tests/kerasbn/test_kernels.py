@@ -1,4 +1,4 @@
-"""The kernels by themselves: what the layer's results do not show."""
+"""Properties of the kernels that the layer's results do not show."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from .matrices import half_by_default
 
 
 class Normalization(keras.layers.Layer):
-    """A kernel as a layer, which `run` differentiates; one gamma and beta for each of `axis`."""
+    """Wraps a kernel as a layer for `run`, with one gamma and beta for each index of `axis`."""
 
     def __init__(self, kernel, axis, **kwargs):
         super().__init__(**kwargs)

@@ -1,4 +1,4 @@
-"""`recalibrate`: batches of every kind, and bad input."""
+"""`recalibrate` accepts every kind of batches, and rejects bad input."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def broken():
 
 
 class TestBadInput:
-    """Whatever ends a run leaves everything as it was."""
+    """An error or an interruption leaves the model unchanged."""
 
     @pytest.fixture
     def model(self):

@@ -1,4 +1,4 @@
-"""`recalibrate`: statistics against NumPy's, for all kinds of layers and models."""
+"""`recalibrate` sets the statistics that NumPy computes, in every kind of layer and model."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class TestStatistics:
 
 
 class Subclassed(keras.Model):
-    """Batch norms in a list, in a block and in a wrapper; `call` in plain Python."""
+    """A subclassed model with batch norms in a list, in a block and in a wrapper."""
 
     def __init__(self):
         super().__init__()
@@ -196,7 +196,9 @@ class TestModels:
         kerasbn.recalibrate(model, BATCHES)
         assert value(model.get_layer("counter").calls) == 1
 
-    @pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch's loops are Python's")
+    @pytest.mark.skipif(
+        keras.backend.backend() == "torch", reason="a loop is plain Python on PyTorch"
+    )
     def test_a_batch_norm_inside_a_loop_is_an_error(self):
         class Cell(layers.Layer):
             state_size = output_size = 4
