@@ -80,21 +80,21 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     slow = [item for item in items if item.get_closest_marker("full")]
     every = 1 if config.getoption("--full") else config.getoption("--full-sample")
-    skipped = set(slow) - set(slow[::every] if every else [])
-    config.hook.pytest_deselected(items=skipped)
-    # The runs of other backends first: they are the longest tests, and the short ones fill up the
-    # workers' time at the end.
+    left_out = set(slow) - set(slow[::every] if every else [])
+    config.hook.pytest_deselected(items=[item for item in slow if item in left_out])
+    # The other backends' runs come first: they are the longest tests, and at the end short tests
+    # keep all workers busy.
     items[:] = sorted(
-        (item for item in items if item not in skipped),
+        (item for item in items if item not in left_out),
         key=lambda item: item.path.name != "test_backends.py",
     )
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Gives a worker one file at a time, so that module fixtures are made once.
+    """Gives a worker one file at a time, because fixtures of a module are slow to make.
 
-    The tests of test_backends.py share nothing and are given out one by one.
+    The tests in test_backends.py share no fixtures and take minutes, so each may go to any worker.
     """
     from xdist.scheduler import LoadFileScheduling
 
