@@ -13,7 +13,8 @@ from keras import layers
 import kerasbn
 from kerasbn import folding
 
-from .folded_models import BACKEND, bn, norms_in, randomized, sequential
+from .folded_models import BACKEND, norms_in, randomized, sequential
+from .folded_models import bn as _bn
 
 pytestmark = pytest.mark.usefixtures("seeded", "quick_initial_kernels")
 
@@ -109,51 +110,51 @@ def _stack(shape, stack):
 
 PREVENTED = {
     "activation": (
-        _stack((5,), lambda: [layers.Dense(4, activation="relu", name="dense"), bn()]),
+        _stack((5,), lambda: [layers.Dense(4, activation="relu", name="dense"), _bn()]),
         r"bn: kept: before it, dense \(Dense\) applies relu; it is an output of the model",
     ),
     "activation layer": (
-        _stack((5,), lambda: [layers.Dense(4), layers.ReLU(name="relu"), bn(), layers.Softmax()]),
+        _stack((5,), lambda: [layers.Dense(4), layers.ReLU(name="relu"), _bn(), layers.Softmax()]),
         r"before it, relu \(ReLU\) is no Dense or convolution; after it, softmax.* is no Dense",
     ),
     "dropout between": (
-        _stack((5,), lambda: [layers.Dense(4), layers.Dropout(0.5, name="drop"), bn()]),
+        _stack((5,), lambda: [layers.Dense(4), layers.Dropout(0.5, name="drop"), _bn()]),
         r"before it, drop \(Dropout\) is no Dense",
     ),
     "flatten between": (
-        _stack((4, 4, 2), lambda: [bn(), layers.Flatten(name="flat"), layers.Dense(3)]),
+        _stack((4, 4, 2), lambda: [_bn(), layers.Flatten(name="flat"), layers.Dense(3)]),
         r"it takes an input of the model; after it, flat \(Flatten\) is no Dense",
     ),
     "padding between": (
-        _stack((4, 4, 2), lambda: [bn(), layers.ZeroPadding2D(name="pad"), layers.Conv2D(3, 3)]),
+        _stack((4, 4, 2), lambda: [_bn(), layers.ZeroPadding2D(name="pad"), layers.Conv2D(3, 3)]),
         r"after it, pad \(ZeroPadding2D\)",
     ),
     "padding": (
-        _stack((4, 4, 2), lambda: [bn(), layers.Conv2D(3, 3, padding="same", name="conv")]),
+        _stack((4, 4, 2), lambda: [_bn(), layers.Conv2D(3, 3, padding="same", name="conv")]),
         r"after it, conv \(Conv2D\) pads its input \(padding='same'\)",
     ),
     "depthwise padding": (
-        _stack((4, 4, 2), lambda: [bn(), layers.DepthwiseConv2D(3, padding="same", name="conv")]),
+        _stack((4, 4, 2), lambda: [_bn(), layers.DepthwiseConv2D(3, padding="same", name="conv")]),
         r"after it, conv \(DepthwiseConv2D\) pads",
     ),
     "causal padding": (
-        _stack((6, 2), lambda: [bn(), layers.Conv1D(3, 3, padding="causal", name="conv")]),
+        _stack((6, 2), lambda: [_bn(), layers.Conv1D(3, 3, padding="causal", name="conv")]),
         r"pads its input \(padding='causal'\)",
     ),
     "transposed after": (
-        _stack((4, 4, 2), lambda: [bn(), layers.Conv2DTranspose(3, 3, name="conv")]),
+        _stack((4, 4, 2), lambda: [_bn(), layers.Conv2DTranspose(3, 3, name="conv")]),
         r"after it, conv \(Conv2DTranspose\) is transposed",
     ),
     "other axis": (
-        _stack((6, 5), lambda: [layers.Dense(4, name="dense"), bn(axis=1)]),
+        _stack((6, 5), lambda: [layers.Dense(4, name="dense"), _bn(axis=1)]),
         r"dense \(Dense\) has its channels on axis 2, not 1",
     ),
     "other axis after": (
-        _stack((6, 5), lambda: [bn(axis=1), layers.Conv1D(4, 3, name="conv")]),
+        _stack((6, 5), lambda: [_bn(axis=1), layers.Conv1D(4, 3, name="conv")]),
         r"conv \(Conv1D\) has its channels on axis 2, not 1",
     ),
     "several axes": (
-        _stack((6, 5), lambda: [layers.Dense(4), bn(axis=(1, 2))]),
+        _stack((6, 5), lambda: [layers.Dense(4), _bn(axis=(1, 2))]),
         r"it normalizes several axes, \(1, 2\)",
     ),
     "subclass": (
@@ -161,7 +162,7 @@ PREVENTED = {
         "its class Doubled may compute something else",
     ),
     "wrapper": (
-        _stack((3, 5), lambda: [layers.TimeDistributed(bn(), name="each"), layers.Dense(4)]),
+        _stack((3, 5), lambda: [layers.TimeDistributed(_bn(), name="each"), layers.Dense(4)]),
         r"each/bn: kept: it is inside each \(TimeDistributed\)",
     ),
     "user's layer": (
@@ -169,7 +170,7 @@ PREVENTED = {
         r"block/inner: kept: it is inside block \(Block\)",
     ),
     "other precision": (
-        _stack((5,), lambda: [layers.Dense(4, dtype="mixed_bfloat16", name="dense"), bn()]),
+        _stack((5,), lambda: [layers.Dense(4, dtype="mixed_bfloat16", name="dense"), _bn()]),
         r"dense \(Dense\) computes in bfloat16, it in float32",
     ),
     "second use": (_two_users, r"before it, dense \(Dense\) also feeds add \(Add\)"),
@@ -218,7 +219,7 @@ class TestWhatIsKept:
 
 class TestReport:
     def test_verbose_prints_each_decision_and_the_count(self, capsys):
-        stack = layers.Dense(4, name="a"), bn(), layers.ReLU(), kerasbn.BatchNorm(name="last")
+        stack = layers.Dense(4, name="a"), _bn(), layers.ReLU(), kerasbn.BatchNorm(name="last")
         kerasbn.fold(sequential((5,), *stack), verbose=True)
         first, second, last = capsys.readouterr().out.splitlines()
         assert first == "bn: folded into a"
