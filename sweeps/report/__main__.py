@@ -34,6 +34,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
 
 def run(values: absl_flags.FlagValues) -> int:
     """Rebuilds tables and charts, writes the report and lists the files."""
+    from sweeps.harness.results import demonstrations
     from sweeps.harness.results.store import write_whole
     from sweeps.report import document
 
@@ -41,6 +42,11 @@ def run(values: absl_flags.FlagValues) -> int:
     if not results.is_dir():
         raise UserError(
             f"--results_dir={results} is not a folder. Give the folder with the studies' results."
+        )
+    if demonstrations.contains(results):
+        raise UserError(
+            f"--results_dir={results} holds demonstrations (--quick), and no verdicts follow from "
+            "them. Run the studies without --quick, and give the folder with their results."
         )
     rebuild(results)
     report = document.text(results)
