@@ -98,7 +98,7 @@ STUDY = Study(
     varied=("activation", "batch_norm"),
     draw=draw,
     quick={
-        "activation": ["relu", "sigmoid"],
+        "activation": ["relu", "sigmoid", "elu"],
         "seeds": 3,
         "max_steps": 100,
         "curve_every": 10,

@@ -69,7 +69,7 @@ _SUMMARIES = {
     "backends": {"keras": ["backend", "shapes", "mode"]},
 }
 _QUICK = {
-    "parts": ["layers", "nets"],
+    "parts": ["layers"],
     "shape": ["500x500", "100x3000"],
     "dtype": ["float32"],
     "seconds": 0.5,

@@ -120,7 +120,7 @@ STUDY = Study(
     trials=trials,
     varied=("learning_rate", "batch_norm"),
     draw=draw,
-    quick={"seeds": 1, "epochs": 5, "batch_size": 64},
+    quick={"seeds": 2, "epochs": 6, "batch_size": 64},
     defaults={
         "activation": "sigmoid",
         "hidden_units": "6,16,120,84",
