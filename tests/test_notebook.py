@@ -16,8 +16,9 @@ PREAMBLE = """
 import subprocess
 
 def shell(line):
-    small = " --hidden_units=50,25 --seeds=1 --max_steps=20 --workers=0" if "--quick" in line else ""
-    subprocess.run(line + small, shell=True, check=True)
+    if "--quick" in line:
+        line += " --hidden_units=50,25 --seeds=1 --max_steps=20 --workers=0"
+    subprocess.run(line, shell=True, check=True)
 """
 
 

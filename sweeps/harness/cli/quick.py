@@ -50,7 +50,7 @@ def run(
         f"Demonstration with reduced settings: {' '.join(reduced)}; no verdicts follow from it.",
         flush=True,
     )
-    values.results_dir = str(Path(values.results_dir) / demonstrations.FOLDER)
+    values["results_dir"].value = str(Path(values.results_dir) / demonstrations.FOLDER)
     status = run_command(values)
     print(
         f"The demonstration took {time.monotonic() - start:.0f} s. Its results are in "
