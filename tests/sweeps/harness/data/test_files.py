@@ -116,7 +116,7 @@ class TestDamagedIdx:
             (IMAGES_FILE, images_with_header(*[2**32 - 1] * 3), ["expected 79,228,162,458,924,1"]),
             (IMAGES_FILE, images_with_header(count=0, extra=-23520), ["no dimension of 0"]),
             (IMAGES_FILE, images_with_header(rows=56, columns=14), ["(30, 56, 14)", "(n, 28, 28)"]),
-            (LABELS_FILE, idx_bytes(np.arange(30, dtype=np.uint8)), ["0 to 29", "0 to 9"]),
+            (LABELS_FILE, idx_bytes(np.arange(30, dtype=np.uint8)), ["0 to 29", "from 0 to 9"]),
             (
                 LABELS_FILE,
                 idx_bytes(np.zeros(29, np.uint8)),
@@ -176,7 +176,7 @@ class TestUnreadable:
         path.parent.chmod(0)
         message = refusal("custom", path.parent)
         path.parent.chmod(0o700)
-        assert f"--data_dir={path.parent} is not a readable directory" in message
+        assert f"--data_dir={path.parent} is not a readable folder" in message
 
     def test_by_a_failing_disk(self, path, monkeypatch):
         def fail(file, *args, **kwargs):
@@ -199,21 +199,16 @@ class TestDamagedNpz:
             ({"x_train": np.zeros((0, 28, 28), np.uint8)}, ["(0, 28, 28)", "n of 1 or more"]),
             ({"y_test": np.zeros(0, np.uint8)}, ["y_test", "(0,)", "n of 1 or more"]),
             ({"y_train": np.eye(10, dtype=np.uint8)[[1] * 30]}, ["y_train", "(30, 10)", "(n,)"]),
-            (
-                {"x_train": small_arrays()["x_train"] / np.float32(255)},
-                ["float32", "scale", "integers from 0 to 255", "Save the array as uint8"],
-            ),
-            ({"x_train": small_arrays()["x_train"] > 127}, ["bool", "integers from 0 to 255"]),
-            ({"y_train": np.zeros(30)}, ["y_train", "float64", "integers from 0 to 9"]),
-            ({"x_train": np.full((30, 28, 28), 256)}, ["256 to 256", "expected 0 to 255"]),
-            ({"x_test": np.full((20, 28, 28), -1)}, ["x_test", "-1 to -1", "expected 0 to 255"]),
-            ({"y_train": np.arange(1, 31) % 11}, ["y_train", "0 to 10", "expected 0 to 9"]),
-            ({"y_test": np.full(20, -1)}, ["-1 to -1", "expected 0 to 9", "Correct them"]),
+            ({"x_train": np.full((30, 28, 28), 256)}, ["256 to 256", "from 0 to 255"]),
+            ({"x_test": np.full((20, 28, 28), -1)}, ["x_test", "-1 to -1", "from 0 to 255"]),
+            ({"y_train": np.arange(1, 31) % 11}, ["y_train", "0 to 10", "from 0 to 9", "ten of"]),
+            ({"y_test": np.full(20, -1)}, ["-1 to -1", "from 0 to 9", "ten of the 11 classes"]),
             (
                 {"y_train": np.zeros(29, np.uint8)},
                 ["29 labels", "expected 30", "Replace the wrong file"],
             ),
-            ({"y_train": np.array([None] * 30)}, ["Object arrays", "Replace or delete the file"]),
+            ({"y_train": np.array([None] * 30)}, ["holds Python objects", "np.unique"]),
+            ({"x_test": np.array([None] * 20)}, ["holds Python objects", "np.stack(x_test)"]),
         ],
     )
     def test_array(self, tmp_path, changed, expected):
