@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sweeps.harness.errors import UserError
+from sweeps.harness.wording import counted
 
 _PIXELS, _LABELS = "integers from 0 to 255", "integers from 0 to 9"
 # Both arrays at once, because a class that one of them lacks would shift the other's numbers.
@@ -40,8 +41,9 @@ def as_bytes(arrays: Mapping[str, np.ndarray], files: Mapping[str, Path]) -> dic
     for x, y in (("x_train", "y_train"), ("x_test", "y_test")):
         if len(arrays[x]) != len(arrays[y]):
             raise UserError(
-                f"{files[y]}: {y} has {len(arrays[y]):,} labels, expected {len(arrays[x]):,}, one "
-                f"for each image of {x} in {files[x].name}. Replace the wrong file."
+                f"{files[y]}: {y} has {counted(len(arrays[y]), 'label')}, expected "
+                f"{len(arrays[x]):,}, one for each image of {x} in {files[x].name}. "
+                "Replace the wrong file."
             )
     return {key: array.astype(np.uint8, copy=False) for key, array in arrays.items()}
 

@@ -20,6 +20,7 @@ import numpy as np
 from sweeps.harness.data import checks
 from sweeps.harness.data.dataset import TITLES, Dataset
 from sweeps.harness.errors import UserError
+from sweeps.harness.wording import counted
 
 DATA_DIR_VARIABLE = "KERASBN_DATA_DIR"
 IDX_NAMES = {
@@ -192,7 +193,8 @@ def _verify(name: str, arrays: dict[str, np.ndarray], files: dict[str, Path]) ->
             owner = owners.get(md5.hexdigest(), "custom")
             count = 60_000 if key.endswith("train") else 10_000
             raise UserError(
-                f"{files[key]}: {key} is not from {TITLES[name]}. Received {len(array):,} entries "
-                f"of {TITLES.get(owner, 'unknown origin')} with MD5 {md5.hexdigest()}, expected "
-                f"{count:,} with {_MD5[name][key]}. Use the right files, or --dataset={owner}."
+                f"{files[key]}: {key} is not from {TITLES[name]}. Received "
+                f"{counted(len(array), 'example')} of {TITLES.get(owner, 'unknown origin')} with "
+                f"MD5 {md5.hexdigest()}, expected {count:,} with {_MD5[name][key]}. Use the right "
+                f"files, or --dataset={owner}."
             )

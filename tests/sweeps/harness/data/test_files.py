@@ -271,7 +271,7 @@ class TestIdentity:
         else:
             write_idx(tmp_path)
         message = refusal(name, tmp_path)
-        assert f"{path}: x_train is not from {TITLES[wanted]}. Received 30 entries" in message
+        assert f"{path}: x_train is not from {TITLES[wanted]}. Received 30 examples" in message
         assert "expected 60,000" in message
         assert "--dataset=custom" in message
 
@@ -284,7 +284,7 @@ class TestIdentity:
         }
         np.savez(tmp_path / "mnist.npz", **arrays)
         message = refusal("mnist", tmp_path)
-        assert "Received 60,000 entries of unknown origin" in message
+        assert "Received 60,000 examples of unknown origin" in message
         assert hashlib.md5(idx_bytes(arrays["x_train"])).hexdigest() in message
 
     @needs_whole_mnist
@@ -292,7 +292,7 @@ class TestIdentity:
         # The folder's IDX files have the very names of Fashion-MNIST's.
         message = refusal("fashion_mnist", whole_idx)
         assert f"{whole_idx / IMAGES_FILE}: x_train is not from Fashion-MNIST" in message
-        assert "Received 60,000 entries of MNIST" in message
+        assert "Received 60,000 examples of MNIST" in message
         assert "--dataset=mnist" in message
 
     @needs_whole_mnist
@@ -309,7 +309,7 @@ class TestIdentity:
     def test_contents_with_the_right_sums_are_taken(self, tmp_path, published):
         published("fashion_mnist")
         assert data.load("fashion_mnist", write_idx(tmp_path)).name == "fashion_mnist"
-        assert "entries of Fashion-MNIST" in refusal("mnist", tmp_path)
+        assert "examples of Fashion-MNIST" in refusal("mnist", tmp_path)
 
     def test_sums_of_fashion_mnist(self):
         # What md5sum prints for the four unzipped files. MNIST's are tested on MNIST itself.
