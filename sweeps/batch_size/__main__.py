@@ -156,8 +156,8 @@ STUDY = Study(
         "seeds": 3,
     },
     without={
-        "max_steps": "training ends when a network has seen as many images as --examples says, "
-        "which takes more steps with smaller batches.",
+        "max_steps": "training ends when a network has seen as many images as --examples says. "
+        "Smaller batches take more steps.",
         "eval_every": "networks are evaluated once, when they have seen --examples images.",
         "bn_layer": "only kerasbn.BatchNorm has Batch Renormalization and ghost batches.",
     },

@@ -29,7 +29,7 @@ def as_bytes(arrays: Mapping[str, np.ndarray], files: Mapping[str, Path]) -> dic
 
     Args:
         arrays: The arrays `x_train`, `y_train`, `x_test` and `y_test`.
-        files: Path of each array's file, for the message.
+        files: Path of each array's file. The messages quote it.
 
     Raises:
         UserError: If an array is something else. The message names the step that corrects it.
@@ -53,7 +53,7 @@ def check_brightness(arrays: Mapping[str, np.ndarray], files: Mapping[str, Path]
 
     Args:
         arrays: The arrays, as `as_bytes` returns them.
-        files: Path of each array's file, for the message.
+        files: Path of each array's file. The messages quote it.
 
     Raises:
         UserError: If no pixel of an array is above 1.
