@@ -22,7 +22,7 @@ def refuse_command(problem: str, name: str, arguments: Sequence[str] = ()) -> No
     """Ends the process with one line that suggests the command of the most similar name.
 
     Args:
-        problem: Sentence about the problem, for the error message.
+        problem: Sentence that describes the problem.
         name: Name to look for.
         arguments: Arguments that follow it on the command line.
     """

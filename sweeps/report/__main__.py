@@ -26,7 +26,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     """Defines the flag for the results folder."""
     absl_flags.DEFINE_string(
         "results_dir",
-        "results",
+        "runs",
         "Folder that holds the studies' results as DATASET/STUDY. The report is written there as "
         "README.md and index.html.",
         flag_values=values,
@@ -75,14 +75,20 @@ def _has_results(folder, prefix):
 def rebuild(results: Path) -> None:
     """Rebuilds the tables and charts of each study whose trials are present."""
     from sweeps.harness.cli import study
-    from sweeps.harness.results import store
+    from sweeps.harness.results import store, tables
 
     for folder in sorted({path.parents[1] for path in results.glob("*/*/trials/*.json")}):
         of_folder = catalog.study(folder.name)
-        if of_folder is not None:
-            records = store.Store(folder).read()
-            study.rebuild(of_folder, records, folder)
-            print(f"Rebuilt {os.path.relpath(folder)} from {counted(len(records), 'trial')}")
+        if of_folder is None:
+            continue
+        lost = len(tables.irreplaceable(folder))
+        if lost:
+            kept = f"its tables have {counted(lost, 'trial')} without records"
+            print(f"Kept {os.path.relpath(folder)}: {kept}")
+            continue
+        records = store.Store(folder).read()
+        study.rebuild(of_folder, records, folder, study.default_ids(of_folder, records))
+        print(f"Rebuilt {os.path.relpath(folder)} from {counted(len(records), 'trial')}")
 
 
 COMMAND = command.Command(

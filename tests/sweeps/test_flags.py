@@ -1,18 +1,18 @@
 """The flags that are a contract with the users of `python -m sweeps.NAME`."""
 
 import importlib
-from types import SimpleNamespace
 
 import pytest
 from absl import flags as absl_flags
 
 from sweeps.harness.cli import catalog, command, study
+from sweeps.harness.data import DataSize
 
 CONTRACT = {
     "batch_norm": None,
     "dataset": "auto",
     "data_dir": None,
-    "results_dir": "results",
+    "results_dir": "runs",
     "seeds": 5,
     "hidden_units": (500, 400, 300, 200, 100, 50, 25),
     "activation": "relu",
@@ -105,9 +105,9 @@ STUDIES = {
 }
 # Commands that are no studies have a few of the flags, and nothing else in common with them.
 OTHERS = {
-    "cost": {"dataset": "auto", "data_dir": None, "results_dir": "results", "threads": None},
-    "tools": {"dataset": "auto", "data_dir": None, "results_dir": "results", "seeds": 5},
-    "report": {"results_dir": "results"},
+    "cost": {"dataset": "auto", "data_dir": None, "results_dir": "runs", "threads": None},
+    "tools": {"dataset": "auto", "data_dir": None, "results_dir": "runs", "seeds": 5},
+    "report": {"results_dir": "runs"},
 }
 
 
@@ -222,8 +222,7 @@ def first_trial(defined, name, *argv):
     examples, flags = EPOCHS[name]
     values = defined(name)
     values([name, *flags, "--epochs=3", *argv])
-    dataset = SimpleNamespace(name="custom", y_train=range(examples))
-    return catalog.study(name).trials(values, dataset)[0]
+    return catalog.study(name).trials(values, DataSize("custom", examples))[0]
 
 
 @pytest.mark.parametrize("name", EPOCHS)
@@ -264,5 +263,5 @@ def test_the_default_trials_keep_their_ids(defined, name):
     values = defined(name)
     values([name])
     examples = 1800 if name == "initialization" else 60_000
-    dataset = SimpleNamespace(name="mnist", y_train=range(examples))
-    assert catalog.study(name).trials(values, dataset)[0].id == FIRST_IDS[name]
+    trials = catalog.study(name).trials(values, DataSize("mnist", examples))
+    assert trials[0].id == FIRST_IDS[name]

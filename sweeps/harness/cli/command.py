@@ -37,6 +37,7 @@ class Command:
         when_interrupted: Sentence to print after Ctrl-C. It says which results are kept.
         without: Flags of other commands that this one lacks, each with the reason in words. The
             error about such a flag gives the reason.
+        captions: A sentence on what to see in each chart, by the pattern of its file name.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Command:
     run: Callable[[absl_flags.FlagValues], int]
     when_interrupted: str
     without: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    captions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def main(command: Command, argv: Sequence[str] | None = None) -> int:
