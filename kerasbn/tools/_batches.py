@@ -76,8 +76,9 @@ def input_batches(
         yield x
         done += 1
     if done < (steps or 1):
+        expected = "at least 1 batch" if steps is None else f"{steps} batch{'es' * (steps > 1)}"
         raise ValueError(
-            f"Expected {steps or 'at least 1'} batches. Received: {done}, and then no more. Pass "
+            f"Expected {expected}. Received: {done}, and then no more. Pass "
             "more data or lower `steps`. A generator can be used only once."
         )
 

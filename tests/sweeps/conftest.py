@@ -89,11 +89,6 @@ def small_data(tmp_path_factory):
     return folder
 
 
-def _take_interrupts():
-    # Where the tests run in the background, Ctrl-C is ignored, and would be in what they start.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 class Driver:
     """Runs `python -m sweeps.depth` on small data, as a user does, in a process of its own."""
 
@@ -111,6 +106,11 @@ class Driver:
             "workers": 0,
         }
 
+    @staticmethod
+    def take_interrupts() -> None:
+        # Where the tests run in the background, Ctrl-C is ignored, and would be in what they start.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     def flags(self, *more: str, without: Collection[str] = ()) -> list[str]:
         kept = {name: value for name, value in self._flags.items() if name not in without}
         return [*(f"--{name}={value}" for name, value in kept.items()), *more]
@@ -122,7 +122,7 @@ class Driver:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,  # so that a test can interrupt it and its workers together
-            preexec_fn=_take_interrupts,
+            preexec_fn=self.take_interrupts,
         )
 
     def run(self, *flags: str, without: Collection[str] = ()) -> subprocess.CompletedProcess:

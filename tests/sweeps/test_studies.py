@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,9 @@ SMALL = {
         *["--batch_size=1,40", "--examples=80", "--hidden_units=9", "--group_norm=3"],
         *["--nojit_compile", "--batch_norm"],
     ],
-    "regularization": ["--epochs=2", "--hidden_units=9", "--dropout=0.5", "--l2=0.001"],
+    "regularization": [  # an epoch is 8 steps, so training ends in the second one
+        *["--epochs=2", "--max_steps=11", "--hidden_units=9", "--dropout=0.5", "--l2=0.001"]
+    ],
     "moving_average": ["--max_steps=10", "--hidden_units=9,8"],
 }
 TRIALS = {
@@ -117,6 +120,16 @@ def test_what_was_recorded_is_in_its_table(results, study, name, rows):
     frame = pd.read_csv(folder(results, study) / f"{name}.csv.xz")
     assert list(frame.columns[:2]) == ["trial_id", "step"]
     assert len(frame) == rows
+
+
+def test_a_limit_on_the_steps_ends_an_epoch_early_with_an_evaluation(results):
+    place = folder(results, "regularization")
+    trials = pd.read_csv(place / "trials.csv")
+    assert trials.final_step.tolist() == [11, 11]
+    assert trials.final_accuracy.notna().all()
+    curves = pd.read_csv(place / "curves.csv.xz")
+    assert curves.dropna().groupby("trial_id").step.agg(list).tolist() == [[8, 11]] * 2
+    assert set(pd.read_csv(place / "evaluation.csv.xz").step) == {11}
 
 
 def test_every_batch_size_sees_equally_many_examples(results):
@@ -286,11 +299,35 @@ def test_a_report_on_trials_of_another_version_names_one(results, tmp_path):
 
 
 def test_a_report_on_an_empty_folder_says_that_nothing_was_run(tmp_path):
-    assert report(tmp_path).returncode == 0
-    assert (tmp_path / "README.md").read_text().count("The study was not run") == 25
+    empty = report(tmp_path)
+    assert empty.returncode == 2
+    assert f"--results_dir={tmp_path} has no results" in empty.stderr
+    assert f"python -m sweeps.depth --results_dir={tmp_path}" in empty.stderr
+    assert not list(tmp_path.iterdir())
     missing = report(tmp_path / "no")
     assert missing.returncode == 2
     assert "is not a folder" in missing.stderr
+
+
+@pytest.mark.parametrize("kept", ["tables", "trials"])
+@pytest.mark.parametrize(
+    ("below", "whose"), [("custom/lenet", "one study"), ("custom", "one data")]
+)
+def test_a_report_on_a_folder_inside_the_results_names_the_right_one(
+    results, tmp_path, below, whose, kept
+):
+    lenet = tmp_path / "custom" / "lenet"
+    shutil.copytree(folder(results, "lenet"), lenet)
+    if kept == "tables":
+        shutil.rmtree(lenet / "trials")
+    else:
+        for path in views(lenet):
+            path.unlink()
+    done = report(tmp_path / below)
+    assert done.returncode == 2
+    assert f"is the folder of {whose}" in done.stderr
+    assert done.stderr.endswith(f"Give --results_dir={os.path.relpath(tmp_path)}\n")
+    assert not list(tmp_path.rglob("README.md"))
 
 
 def test_a_report_on_a_table_of_another_version_names_it(tmp_path):
@@ -309,7 +346,7 @@ BAD = {
     ("learning_rate", "--learning_rate="): "learning_rate",
     ("learning_rate", "--decay_steps=-1"): "decay_steps",
     ("batch_size", "--batch_size=4,0"): "batch_size",
-    ("batch_size", "--max_steps=3"): "max_steps",
+    ("batch_size", "--max_steps=3"): "batch_size has no --max_steps: training ends when",
     ("batch_size", "--group_norm=7"): "--group_norm=7",
     ("regularization", "--dropout=1"): "dropout",
     ("regularization", "--batch_size=401"): "--batch_size=401 is more than the 400 training",

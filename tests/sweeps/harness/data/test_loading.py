@@ -15,21 +15,27 @@ from sweeps.harness import data
 class TestPlaces:
     """Nothing usable in the folder that was named: an error, never another source."""
 
+    @pytest.mark.parametrize("place", ["nowhere", "nowhere.npz"])
     @pytest.mark.parametrize("name", ["auto", "mnist", "fashion_mnist", "custom"])
-    def test_folder_that_is_not_there(self, tmp_path, name):
-        message = refusal(name, tmp_path / "nowhere")
-        assert f"--data_dir={tmp_path / 'nowhere'} is not a readable directory" in message
+    def test_path_that_is_not_there(self, tmp_path, name, place):
+        message = refusal(name, tmp_path / place)
+        assert f"--data_dir={tmp_path / place} does not exist. Set it to a folder" in message
         assert "the four IDX files" in message
 
-    def test_folder_that_is_a_file(self, tmp_path):
-        (tmp_path / "file").write_text("")
-        assert f"--data_dir={tmp_path / 'file'} is not a readable directory" in refusal(
-            "mnist", tmp_path / "file"
-        )
+    def test_file_that_is_no_npz(self, tmp_path):
+        (tmp_path / "images.csv").write_text("")
+        message = refusal("mnist", tmp_path / "images.csv")
+        assert f"--data_dir={tmp_path / 'images.csv'} is a file, but not an .npz arch" in message
 
     def test_folder_from_the_environment_is_named_as_such(self, tmp_path, monkeypatch):
         monkeypatch.setenv("KERASBN_DATA_DIR", str(tmp_path / "nowhere"))
-        assert f"KERASBN_DATA_DIR={tmp_path / 'nowhere'} is not" in refusal("auto", None)
+        assert f"KERASBN_DATA_DIR={tmp_path / 'nowhere'} does not exist" in refusal("auto", None)
+
+    def test_archives_of_another_name_are_named(self, tmp_path):
+        np.savez(tmp_path / "photos.npz", x_train=[1])
+        message = refusal("custom", tmp_path)
+        assert "has no custom.npz" in message
+        assert "It has photos.npz, whose path you can give instead." in message
 
     @pytest.mark.parametrize(
         ("name", "archive"),

@@ -207,6 +207,34 @@ def tensorboard_over_http(request):
     return serve
 
 
+def test_a_scheduler_without_workers_is_told_at_once(driver):
+    port = free_port()
+    scheduler = subprocess.Popen(
+        [
+            *[sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-dashboard"],
+            *["--host=127.0.0.1", f"--port={port}"],
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        process = driver.start(f"--scheduler=tcp://127.0.0.1:{port}")
+        line = process.stderr.readline()  # comes while the command waits
+        assert line == (
+            f"The scheduler at tcp://127.0.0.1:{port} has no workers. Waiting 60 s for one. Start "
+            f"one with: dask worker tcp://127.0.0.1:{port} --nthreads 1\n"
+        )
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert err.startswith("\nInterrupted. ")
+        assert len(err.splitlines()) == 2
+    finally:
+        scheduler.terminate()
+        scheduler.wait(20)
+
+
 class TestCluster:
     """In this order: the last test takes the cluster down."""
 
