@@ -17,11 +17,22 @@ from kerasbn._normalization import Axes, broadcastable, cast, normalize_batch, s
 from kerasbn.batch_norm import BatchNorm
 from kerasbn.moments import Moments
 from kerasbn.tools._batches import input_batches, shapes_of
-from kerasbn.tools._models import batch_norms, check_built, warn_nothing_to_do
+from kerasbn.tools._models import (
+    batch_norms,
+    call_models_inside,
+    check_call,
+    check_weights,
+    warn_nothing_to_do,
+)
+from kerasbn.tools._wording import listed
 
 
 def recalibrate(
-    model: keras.Model, batches: Any, steps: int | None = None, *, batch_size: int | None = None
+    model: keras.Model,
+    batches: Any,
+    steps: int | None = None,
+    *,
+    batch_size: int | None = None,
 ) -> None:
     """Replaces the inference statistics of a model's batch norms with those of the given data.
 
@@ -41,9 +52,10 @@ def recalibrate(
     norm (`virtual_batch_size`), each group counts as a batch.
 
     The new statistics go to every `BatchNorm` and `keras.layers.BatchNormalization` at any depth,
-    including frozen layers and layers in subclassed models. With `renorm`, `moving_stddev` changes
-    too. The averages that only training uses keep their values, and so does `update_count`. Nothing
-    else in the model changes. If an error or Ctrl-C ends the run, nothing changes at all.
+    including layers in subclassed models.
+    With `renorm`, `moving_stddev` changes too. The averages that only training uses keep their
+    values, and so does `update_count`. Nothing else in the model changes. If an error or Ctrl-C
+    ends the run, nothing changes at all.
 
     Use roughly the batch size of training and a few thousand examples. The cost is that of
     inference on these examples. On a terminal, a progress bar is shown.
@@ -61,10 +73,10 @@ def recalibrate(
             arrays only. Default `None`: 32, as in `fit`.
 
     Raises:
-        ValueError: If the model is not built. If there are no batches, fewer batches than `steps`,
-            or endless batches without `steps`. If a batch is empty or does not fit the model. If a
-            statistic is not finite, or all batches have a single value per feature. If a subclass
-            of a batch norm overrides `call`.
+        ValueError: If the model is not built or has no `call`, as a GAN with its own `train_step`.
+            If there are no batches, fewer batches than `steps`, or endless batches without `steps`.
+            If a batch is empty or does not fit the model. If a statistic is not finite, or all
+            batches have a single value per feature. If a subclass of a batch norm overrides `call`.
 
     Examples:
         >>> import keras, kerasbn, numpy as np
@@ -77,7 +89,8 @@ def recalibrate(
         Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, algorithm 2, steps 8 to 10;
         Wu & Johnson 2021, https://arxiv.org/abs/2105.07576, section 3.
     """
-    check_built(model)
+    check_call(model)
+    check_weights(model)
     norms = batch_norms(model)
     if not norms:
         warn_nothing_to_do(model, "BatchNorm or BatchNormalization")
@@ -94,9 +107,12 @@ def recalibrate(
             for index, statistics in collected.items():
                 for each in statistics:
                     sums[int(index)].add(each, norms[int(index)].moving_mean.shape)
-    new = []
+    idle = [norm for norm, of_norm in zip(norms, sums, strict=True) if not np.any(of_norm.m)]
+    if idle:
+        _warn_idle(model, norms, idle)
+    new: list[tuple[keras.Variable, np.ndarray]] = []
     for norm, of_norm in zip(norms, sums, strict=True):
-        new += _new_values(norm, of_norm)
+        new += [] if norm in idle else _new_values(norm, of_norm)
     _assign_all(new)
 
 
@@ -118,12 +134,6 @@ class _Sums:
 
 def _new_values(norm, sums):
     """The variables of a batch norm that change, each with its new value."""
-    if not np.any(sums.m):
-        warnings.warn(
-            f"Batch norm '{norm.name}' got no value from the batches and stays unchanged.",
-            stacklevel=3,
-        )
-        return []
     seen = sums.m > 0  # false for features that are masked in every batch
     if np.any(seen & (sums.freedom == 0)):
         raise ValueError(
@@ -229,6 +239,8 @@ def _explained_errors(model, number, x):
                 f"Model '{model.name}' has a batch norm inside a loop, such as the cell of an RNN. "
                 "Its statistics cannot leave the loop. Build the RNN with unroll=True."
             ) from error
+        if isinstance(error, NotImplementedError) and (advice := call_models_inside(model)):
+            error.add_note(f"If model '{model.name}' is never called itself: {advice}")
         error.add_note(f"In recalibrate, at batch {number} with the shapes {shapes_of(x)}.")
         raise
 
@@ -238,6 +250,19 @@ def _to_tensors(x):
         return array if ops.is_tensor(array) else ops.convert_to_tensor(np.asarray(array))
 
     return tree.map_structure(to_tensor, x)
+
+
+def _warn_idle(model, norms, idle):
+    names = listed(f"'{norm.name}'" for norm in idle)
+    if len(idle) == 1:
+        message = f"Batch norm {names} got no value from the batches and stays unchanged."
+    else:
+        message = (
+            f"{len(idle)} batch norms got no value from the batches and stay unchanged: {names}."
+        )
+    if len(idle) == len(norms):
+        message += f" The `call` of model '{model.name}' uses none. {call_models_inside(model)}"
+    warnings.warn(message.rstrip(), stacklevel=3)
 
 
 def _check_own_call(norms):
