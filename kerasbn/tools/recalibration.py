@@ -17,6 +17,7 @@ from kerasbn._normalization import Axes, broadcastable, cast, normalize_batch, s
 from kerasbn.batch_norm import BatchNorm
 from kerasbn.moments import Moments
 from kerasbn.tools._batches import input_batches, shapes_of
+from kerasbn.tools._frozen import warn_frozen
 from kerasbn.tools._models import (
     batch_norms,
     call_models_inside,
@@ -24,7 +25,7 @@ from kerasbn.tools._models import (
     check_weights,
     warn_nothing_to_do,
 )
-from kerasbn.tools._wording import listed
+from kerasbn.tools._wording import described, listed
 
 
 def recalibrate(
@@ -33,6 +34,7 @@ def recalibrate(
     steps: int | None = None,
     *,
     batch_size: int | None = None,
+    where: Callable[[keras.Layer], bool] | None = None,
 ) -> None:
     """Replaces the inference statistics of a model's batch norms with those of the given data.
 
@@ -52,7 +54,17 @@ def recalibrate(
     norm (`virtual_batch_size`), each group counts as a batch.
 
     The new statistics go to every `BatchNorm` and `keras.layers.BatchNormalization` at any depth,
-    including layers in subclassed models.
+    including layers in subclassed models. `where` limits them to some layers. The other batch norms
+    are in inference mode and keep their statistics. In transfer learning, this keeps the frozen
+    base as it is:
+
+        recalibrate(model, x, where=lambda layer: layer.trainable)
+
+    Without `where`, frozen batch norms are recalibrated too, with a warning. A batch norm counts as
+    frozen if it has `trainable=False`, or if a functional model calls it with `training=False`.
+    (Only `trainable=False` freezes it for sure, because `fit` overrides `training=False` in
+    functional models.)
+
     With `renorm`, `moving_stddev` changes too. The averages that only training uses keep their
     values, and so does `update_count`. Nothing else in the model changes. If an error or Ctrl-C
     ends the run, nothing changes at all.
@@ -71,6 +83,8 @@ def recalibrate(
         steps: Number of batches to use. Default `None`: all batches. Endless iterables need it.
         batch_size: Size of the batches that arrays are cut into. The last one may be smaller. For
             arrays only. Default `None`: 32, as in `fit`.
+        where: Function that takes a batch norm and returns whether to recalibrate it. Default
+            `None`: every batch norm.
 
     Raises:
         ValueError: If the model is not built or has no `call`, as a GAN with its own `train_step`.
@@ -89,12 +103,20 @@ def recalibrate(
         Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, algorithm 2, steps 8 to 10;
         Wu & Johnson 2021, https://arxiv.org/abs/2105.07576, section 3.
     """
+    _check_where(where)
     check_call(model)
     check_weights(model)
     norms = batch_norms(model)
     if not norms:
         warn_nothing_to_do(model, "BatchNorm or BatchNormalization")
         return
+    if where is None:
+        warn_frozen(model, norms)
+    else:
+        total, norms = len(norms), [norm for norm in norms if where(norm)]
+        if not norms:
+            _warn_none_chosen(model, total)
+            return
     _check_own_call(norms)
     sums = [_Sums() for _ in norms]
     variables = model.variables
@@ -250,6 +272,23 @@ def _to_tensors(x):
         return array if ops.is_tensor(array) else ops.convert_to_tensor(np.asarray(array))
 
     return tree.map_structure(to_tensor, x)
+
+
+def _check_where(where):
+    if where is not None and not callable(where):
+        raise ValueError(
+            "Expected where to be a function that takes a batch norm and returns whether to "
+            f"recalibrate it, or None. Received: {described(where)}. For example: "
+            "where=lambda layer: layer.trainable"
+        )
+
+
+def _warn_none_chosen(model, total):
+    norms = f"all {total} batch norms" if total > 1 else "the only batch norm"
+    warnings.warn(
+        f"`where` returns false for {norms} of model '{model.name}', which stays unchanged.",
+        stacklevel=3,
+    )
 
 
 def _warn_idle(model, norms, idle):
