@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import tree
+from keras import ops, tree
 
 from kerasbn._keras_private import all_layers
 from kerasbn.tools._model_graph import Ref, read_graph
@@ -136,7 +136,8 @@ def copy_state(old: keras.Layer, new: keras.Layer) -> None:
             "Create all weights in `__init__` or `build`, from arguments that `get_config` returns."
         )
     for source, target in zip(old.variables, new.variables, strict=True):
-        target.assign(source.value)
+        # A copy: JAX would share the array, and `predict` of one model would delete the other's.
+        target.assign(ops.copy(source.value))
     for source, target in zip(all_layers(old), all_layers(new), strict=True):
         _copy_preprocessing(source, target)
 

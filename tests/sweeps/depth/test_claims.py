@@ -1,0 +1,30 @@
+"""The rules of the depth study, on tables made by hand for each verdict."""
+
+import pytest
+from claim_tables import NO, YES, assert_verdict, depths
+
+
+@pytest.mark.parametrize(
+    ("number", "arm", "steps", "verdict"),
+    [
+        (1, False, (17, 20, 25), YES),
+        (1, False, (17, 20, None), YES),
+        (1, False, (17, 30, 25), "depends on the layer: no growth from 2 to 3"),
+        (1, False, (17, None, None), "depends on the layer: no growth from 2 to 3"),
+        (1, False, (17, 20, 16), NO),
+        (2, True, (16, 12, 18), YES),
+        (2, True, (16, 9, 19), "depends on the baseline depth: at most 1.2 times"),
+        (2, True, (16, 17, 30), NO),
+        (2, True, (16, 17, None), NO),
+    ],
+)
+def test_depth(judge, number, arm, steps, verdict):
+    finding = judge(number, trials=depths(arm, *steps))
+    assert_verdict(finding, verdict)
+    assert f"1: {steps[0]} (3/3)" in finding.measured
+    if steps[-1] is None:
+        assert "3: >300 (0/3)" in finding.measured
+
+
+def test_what_never_reaches_the_target_is_not_constant(judge):
+    assert_verdict(judge(2, trials=depths(True, None, None)), NO)
