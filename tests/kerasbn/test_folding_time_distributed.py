@@ -12,37 +12,16 @@ from keras import layers
 import kerasbn
 from kerasbn import folding
 
-BACKEND = keras.backend.backend()
-NORMS = (layers.BatchNormalization, kerasbn.BatchNorm)
+from .folded_models import BACKEND, norms_in, outputs, randomized
+
 pytestmark = pytest.mark.usefixtures("seeded", "quick_initial_kernels")
 
 
-def randomized(model):
-    """Statistics, gammas, betas and biases as after a training, not the initial ones."""
-    rng = np.random.default_rng(0)
-    for layer in model._flatten_layers():
-        for weight in layer.weights if isinstance(layer, NORMS) else []:
-            positive = weight.name in ("gamma", "moving_variance")
-            size = weight.shape
-            weight.assign(rng.uniform(0.5, 2.0, size) if positive else rng.normal(size=size))
-        if getattr(layer, "bias", None) is not None:
-            layer.bias.assign(rng.normal(size=layer.bias.shape))
-    return model
-
-
 def inputs_for(model):
+    """Inputs with 4 steps where the model takes any number."""
     rng = np.random.default_rng(1)
     shapes = [[2, *(size or 4 for size in tensor.shape[1:])] for tensor in model.inputs]
     return [rng.normal(1.0, 2.0, shape).astype("float32") for shape in shapes]
-
-
-def outputs(model, x):
-    result = keras.tree.flatten(model(x if len(x) > 1 else x[0], training=False))
-    return [keras.ops.convert_to_numpy(y) for y in result]
-
-
-def norms_in(model):
-    return [layer for layer in model._flatten_layers() if isinstance(layer, NORMS)]
 
 
 @pytest.fixture
