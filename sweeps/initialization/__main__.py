@@ -27,7 +27,7 @@ from sweeps.harness.cli.study import Study, main
 from sweeps.harness.data import PARABOLA
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
@@ -59,14 +59,14 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per activation, arm and seed."""
-    by_epoch = flags.by_epoch(values, len(dataset.y_train))
+    by_epoch = flags.by_epoch(values, data.train_size)
     each = range(0, by_epoch["max_steps"] + 1, by_epoch["eval_every"])
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             architecture="regression",
             activation=activation,
             batch_norm=batch_norm,
@@ -165,6 +165,13 @@ STUDY = Study(
     trials=trials,
     varied=("activation", "batch_norm"),
     draw=draw,
+    captions={
+        "fit.png": "The dots are the data. Which networks follow the parabola?",
+        "histograms_*.png": "Values piled up at the ends of a panel mean saturated or dead units.",
+        "test_error.png": (
+            "The noise in the data alone gives an error of 4. Which networks get close to it?"
+        ),
+    },
     defaults={
         "activation": ["relu", "tanh"],
         "hidden_units": "10,10,10,10,10,10,10,10",

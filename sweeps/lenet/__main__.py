@@ -31,7 +31,7 @@ from sweeps.harness.errors import UserError
 from sweeps.harness.trial import arm_name
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
@@ -49,18 +49,18 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per arm, learning rate and seed. Curves have one row per epoch."""
     if len(values.hidden_units) != 4:
         raise UserError(
             f"--hidden_units={','.join(map(str, values.hidden_units))}: LeNet has two convolutions "
             "and two hidden dense layers. Give four numbers, such as 6,16,120,84."
         )
-    by_epoch = flags.by_epoch(values, len(dataset.y_train))
+    by_epoch = flags.by_epoch(values, data.train_size)
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             architecture="lenet",
             learning_rate=rate,
             batch_norm=batch_norm,
@@ -120,6 +120,12 @@ STUDY = Study(
     trials=trials,
     varied=("learning_rate", "batch_norm"),
     draw=draw,
+    captions={
+        "curves.png": (
+            "Left: how soon the loss falls. Right: how much the accuracy jumps from one epoch to "
+            "the next."
+        ),
+    },
     defaults={
         "activation": "sigmoid",
         "hidden_units": "6,16,120,84",

@@ -25,7 +25,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     """Defines the flag for the results folder."""
     absl_flags.DEFINE_string(
         "results_dir",
-        "results",
+        "runs",
         "Folder that holds the studies' results as DATASET/STUDY. The report is written there as "
         "README.md and index.html.",
         flag_values=values,
@@ -53,14 +53,19 @@ def run(values: absl_flags.FlagValues) -> int:
 def rebuild(results: Path) -> None:
     """Rebuilds the tables and charts of each study whose trials are present."""
     from sweeps.harness.cli import study
-    from sweeps.harness.results import store
+    from sweeps.harness.results import store, tables
 
     for folder in sorted({path.parents[1] for path in results.glob("*/*/trials/*.json")}):
         of_folder = catalog.study(folder.name)
-        if of_folder is not None:
-            records = store.Store(folder).read()
-            study.rebuild(of_folder, records, folder)
-            print(f"Rebuilt {os.path.relpath(folder)} from {len(records)} trials")
+        if of_folder is None:
+            continue
+        lost = len(tables.irreplaceable(folder))
+        if lost:
+            print(f"Kept {os.path.relpath(folder)}: its tables have {lost} trials without records")
+            continue
+        records = store.Store(folder).read()
+        study.rebuild(of_folder, records, folder, study.default_ids(of_folder, records))
+        print(f"Rebuilt {os.path.relpath(folder)} from {len(records)} trials")
 
 
 COMMAND = command.Command(

@@ -11,7 +11,7 @@ CONTRACT = {
     "batch_norm": None,
     "dataset": "auto",
     "data_dir": None,
-    "results_dir": "results",
+    "results_dir": "runs",
     "seeds": 5,
     "hidden_units": (500, 400, 300, 200, 100, 50, 25),
     "activation": "relu",
@@ -103,9 +103,9 @@ STUDIES = {
 }
 # Commands that are no studies have a few of the flags, and nothing else in common with them.
 OTHERS = {
-    "cost": {"dataset": "auto", "data_dir": None, "results_dir": "results", "threads": None},
-    "tools": {"dataset": "auto", "data_dir": None, "results_dir": "results", "seeds": 5},
-    "report": {"results_dir": "results"},
+    "cost": {"dataset": "auto", "data_dir": None, "results_dir": "runs", "threads": None},
+    "tools": {"dataset": "auto", "data_dir": None, "results_dir": "runs", "seeds": 5},
+    "report": {"results_dir": "runs"},
 }
 
 

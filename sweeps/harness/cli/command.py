@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from absl import flags as absl_flags
 
@@ -32,6 +32,7 @@ class Command:
         define_flags: Function of (flag values). Defines the command's flags.
         run: Function of (flag values). Does the work and returns the exit status.
         when_interrupted: Sentence to print after Ctrl-C. It says which results are kept.
+        captions: A sentence on what to see in each chart, by the pattern of its file name.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Command:
     define_flags: Callable[[absl_flags.FlagValues], None]
     run: Callable[[absl_flags.FlagValues], int]
     when_interrupted: str
+    captions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def main(command: Command, argv: Sequence[str] | None = None) -> int:

@@ -157,7 +157,7 @@ def _define_data(define):
         "Folder with mnist.npz or the four IDX files, gzipped or not. Default: the environment "
         "variable KERASBN_DATA_DIR, if set.",
     )
-    define.text("results_dir", "results", "Results go to RESULTS_DIR/DATASET/STUDY/.")
+    define.text("results_dir", "runs", "Results go to RESULTS_DIR/DATASET/STUDY/.")
 
 
 def _define_training(define):
