@@ -1,7 +1,7 @@
 """Batch norm in TensorFlow with the analytic gradient: eager, graph and XLA, on many replicas.
 
-Any axes, masks and replicas: `_Population`. The common case, over all axes but the last without a
-mask: `kerasbn.kernels.tensorflow_rows`.
+`_Population` handles any axes, masks and replicas. The common case, all axes but the last and no
+mask, is in `kerasbn.kernels.tensorflow_rows`.
 """
 
 from __future__ import annotations
@@ -9,24 +9,33 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util
 
-from kerasbn.kernels import generic, tensorflow_rows
+from kerasbn._tensorflow_private import compiled_by_xla
+from kerasbn.kernels import from_vector, generic, tensorflow_rows, to_vector
 from kerasbn.moments import Moments, Tensor, count_values
 
 reshape = tf.reshape
 
-# Between kept and reduced axes. TensorFlow merges neighbouring axes that broadcast alike, and more
-# than five are then beyond it; ghost batches of rank 5 with axis=(1, 3) would need six.
+# How often the axes may alternate between kept and reduced. TensorFlow merges neighbouring axes of
+# one kind and broadcasts at most five. Ghost batches of rank 5 with axis=(1, 3) would need six.
 _MOST_CHANGES = 4
 
 
-def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=False):
+def batch_normalize(
+    x: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    axes: tuple[int, ...],
+    epsilon: float,
+    mask: Tensor | None = None,
+    synchronized: bool = False,
+) -> tuple[Tensor, Moments]:
     """See `kerasbn.kernels.batch_normalize`."""
     rank = len(x.shape)
     changes = sum((a in axes) != (a + 1 in axes) for a in range(rank - 1))
     if changes > _MOST_CHANGES:
-        # Kept axes first, reduced ones last, and back again.
+        # Transpose: kept axes first, reduced axes last. Transpose the results back.
         order = sorted(range(rank), key=lambda a: a in axes)
         x, gamma, beta, mask = (_transpose(t, order) for t in (x, gamma, beta, mask))
         last = tuple(range(rank - len(axes), rank))
@@ -37,10 +46,9 @@ def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=Fa
         return _transpose(y, order), Moments(*(_transpose(t, order) for t in moments))
     in_replica = synchronized and not tf.distribute.in_cross_replica_context()
     population = _Population(axes, mask, all_replicas=in_replica)
+    way: _Rows | _Population = population
     if mask is None and not in_replica and tensorflow_rows.suits(x, axes):
-        way = _Rows(len(x.shape), _compiled_by_xla())
-    else:
-        way = population
+        way = _Rows(len(x.shape), compiled_by_xla())
     offered = [t for t in (gamma, beta) if t is not None]
 
     @tf.custom_gradient
@@ -54,8 +62,8 @@ def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=Fa
             first = way.gradients(dy, x, scale, shift, s)
 
             def second_order(*upstream):
-                # The statistics in `s` are constants to the tape. Here they vary with x, so they
-                # are computed again in its sight and TensorFlow differentiates the formula itself.
+                # The tape takes the statistics in `s` for constants, but they depend on x. So
+                # compute them again under a tape and let TensorFlow differentiate the formula.
                 with tf.GradientTape() as tape:
                     tape.watch([dy, x, *parameters])
                     scale = parameters[0] if gamma is not None else None
@@ -75,16 +83,24 @@ def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=Fa
 
     y, mean, variance, count = forward(x, *offered)
     if not in_replica:
-        count = count_values(x, axes, mask)  # a Python number, where the shape says it
+        count = count_values(x, axes, mask)  # a Python number if the shape is known
     return y, Moments(tf.stop_gradient(mean), tf.stop_gradient(variance), count)
 
 
-def normalize(x, mean, variance, gamma, beta, *, epsilon):
+def normalize(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    epsilon: float,
+) -> Tensor:
     """See `kerasbn.kernels.normalize`."""
-    within = _compiled_by_xla()  # one loop anyhow, which plain operations leave simple
+    within = compiled_by_xla()  # XLA fuses plain operations into one simple loop
     if within or len(mean.shape) > 1 or not tensorflow_rows.suits_inference(x):
         return generic.normalize(x, mean, variance, gamma, beta, epsilon=epsilon)
-    # A variable given as it is would be one more reason to trace anew.
+    # Passing a variable would be one more reason for `tf.function` to retrace.
     given = (None if t is None else tf.convert_to_tensor(t) for t in (mean, variance, gamma, beta))
     y = tensorflow_rows.normalize(x, *given, epsilon)
     y.set_shape(x.shape)
@@ -96,7 +112,15 @@ def _transpose(t, order):
 
 
 class _Statistics(NamedTuple):
-    """The mean is pivot + delta, see `kerasbn.kernels`; inverse is 1 / sqrt(variance + epsilon)."""
+    """Statistics of a batch, see `kerasbn.kernels`.
+
+    Attributes:
+        pivot: Number close to the feature's values.
+        delta: Mean minus pivot.
+        variance: Biased variance.
+        inverse: 1 / sqrt(variance + epsilon).
+        count: Number of values of each feature.
+    """
 
     pivot: Tensor
     delta: Tensor
@@ -106,13 +130,21 @@ class _Statistics(NamedTuple):
 
 
 class _Population(NamedTuple):
-    """The values that the statistics are of: which axes, which positions, one replica's or all."""
+    """The set of values that enter the statistics.
+
+    Attributes:
+        axes: Reduced axes.
+        mask: Booleans that are true at the positions that count, or `None` for all positions.
+        all_replicas: Whether to include the values of all replicas.
+    """
 
     axes: tuple[int, ...]
     mask: Tensor | None
     all_replicas: bool
 
-    def forward(self, x: Tensor, gamma, beta, epsilon: float) -> tuple[Tensor, _Statistics]:
+    def forward(
+        self, x: Tensor, gamma: Tensor | None, beta: Tensor | None, epsilon: float
+    ) -> tuple[Tensor, _Statistics]:
         s = self.statistics(x, epsilon)
         multiplier = s.inverse if gamma is None else s.inverse * gamma
         y = (x - s.pivot - s.delta) * multiplier
@@ -122,7 +154,7 @@ class _Population(NamedTuple):
         count = tf.convert_to_tensor(count_values(x, self.axes, self.mask), x.dtype)
         pivot = generic.pivot_value(x, self.axes, self.mask)
         if self.all_replicas:
-            # One pivot for all: the mean of theirs, replicas without values left out.
+            # Replicas share one pivot: the mean of the pivots of those that have values.
             count, weighted = self._over_replicas(count, count * pivot)
             pivot = weighted / tf.maximum(count, 1.0)
         pivot = tf.stop_gradient(pivot)
@@ -132,13 +164,20 @@ class _Population(NamedTuple):
         variance = self._sum(tf.math.squared_difference(d, delta)) / m
         return _Statistics(pivot, delta, variance, tf.math.rsqrt(variance + epsilon), count)
 
-    def gradients(self, dy: Tensor, x: Tensor, gamma, beta, s: _Statistics) -> tuple[Tensor, ...]:
-        """dx, and dgamma and dbeta where there is a gamma and a beta."""
+    def gradients(
+        self,
+        dy: Tensor,
+        x: Tensor,
+        gamma: Tensor | None,
+        beta: Tensor | None,
+        s: _Statistics,
+    ) -> tuple[Tensor, ...]:
+        """dx, followed by dgamma and dbeta if gamma and beta are given."""
         x_hat = (x - s.pivot - s.delta) * s.inverse
         s1 = tf.reduce_sum(dy, self.axes, keepdims=True)
         s2 = tf.reduce_sum(dy * x_hat, self.axes, keepdims=True)
         parameters = ([] if gamma is None else [s2]) + ([] if beta is None else [s1])
-        if self.all_replicas:  # a strategy adds up the replicas' dgamma and dbeta itself
+        if self.all_replicas:  # the strategy itself sums dgamma and dbeta over replicas
             s1, s2 = self._over_replicas(s1, s2)
         m = tf.maximum(s.count, 1.0)
         through_statistics = s1 / m + x_hat * (s2 / m)
@@ -161,31 +200,37 @@ class _Population(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """The same of a tensor that `tensorflow_rows` is for."""
+    """The same two functions as in `_Population`, for inputs that suit `tensorflow_rows`.
+
+    Attributes:
+        rank: Rank of the input.
+        within: Whether the code becomes part of a function that XLA compiles.
+    """
 
     rank: int
-    within: bool  # of a function that XLA compiles
+    within: bool
 
-    def forward(self, x, gamma, beta, epsilon) -> tuple[Tensor, _Statistics]:
-        y, *statistics = tensorflow_rows.forward(x, _flat(gamma), _flat(beta), epsilon, self.within)
+    def forward(
+        self, x: Tensor, gamma: Tensor | None, beta: Tensor | None, epsilon: float
+    ) -> tuple[Tensor, _Statistics]:
+        y, *statistics = tensorflow_rows.forward(
+            x, to_vector(gamma), to_vector(beta), epsilon, self.within
+        )
         y.set_shape(x.shape)
+        pivot, delta, variance, inverse = (from_vector(t, self.rank) for t in statistics)
         count = tf.convert_to_tensor(count_values(x, tuple(range(self.rank - 1)), None), x.dtype)
-        return y, _Statistics(*(self._of_full_rank(t) for t in statistics), count)
+        return y, _Statistics(pivot, delta, variance, inverse, count)
 
-    def gradients(self, dy, x, gamma, beta, s) -> tuple[Tensor, ...]:
-        given = (_flat(t) for t in (gamma, s.pivot, s.delta, s.inverse))
+    def gradients(
+        self,
+        dy: Tensor,
+        x: Tensor,
+        gamma: Tensor | None,
+        beta: Tensor | None,
+        s: _Statistics,
+    ) -> tuple[Tensor, ...]:
+        given = (to_vector(t) for t in (gamma, s.pivot, s.delta, s.inverse))
         dx, dgamma, dbeta = tensorflow_rows.backward(dy, x, *given, self.within)
         dx.set_shape(x.shape)
         parameters = ([] if gamma is None else [dgamma]) + ([] if beta is None else [dbeta])
-        return dx, *(self._of_full_rank(t) for t in parameters)
-
-    def _of_full_rank(self, t):
-        return tf.reshape(t, [1] * (self.rank - 1) + [-1])
-
-
-def _compiled_by_xla():
-    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
-
-
-def _flat(t):
-    return None if t is None else tf.reshape(t, [-1])
+        return dx, *(from_vector(t, self.rank) for t in parameters)

@@ -1,4 +1,4 @@
-"""The report as a document: claims with their verdicts, then each study's charts and command."""
+"""The text of the report: the claims with their verdicts, then each study's charts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from sweeps.harness import claims
 from sweeps.harness.cli import catalog
 
-_PREFERRED = ("mnist", "fashion_mnist", "mnist_5k")  # data sets, most informative first
+_PREFERRED = ("mnist", "fashion_mnist", "mnist_5k")  # data sets, the most informative first
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -29,9 +29,10 @@ def text(results: Path) -> str:
     folders = studies(results)
     parts = [
         "# Results",
-        "Written by `python -m sweeps.report` from the tables in these folders. Medians are over "
-        "seeds. A run that misses its target counts as infinite, and (reached/total) shows how "
-        "many runs reached it. The rule behind each verdict is in the study's `claims.py`.",
+        "`python -m sweeps.report` writes this page from the tables in these folders. Medians are "
+        "over seeds. A run that misses its target counts as infinite, and (reached/total) is the "
+        "number of runs that reached the target. The rule behind each verdict is in the study's "
+        "`claims.py`.",
         "## Claims",
         claims_table(folders),
     ]
@@ -52,7 +53,7 @@ def page(report: str) -> str:
 
 
 def studies(results: Path) -> dict[str, list[Path]]:
-    """The folders of each study that has tables, the preferred data set first."""
+    """The folders of each study that has tables. The preferred data set comes first."""
 
     def rank(folder):
         name = folder.parent.name
@@ -83,7 +84,7 @@ def claims_table(folders: dict[str, list[Path]]) -> str:
 
 
 def _section(folder, results):
-    """A study's command and charts on one data set."""
+    """The command and the charts of a study on one data set."""
     name = folder.parent.name
     dataset = "" if name == "parabola" else f" --dataset={name}"
     charts = sorted([*folder.glob("*.png"), *folder.glob("*.gif")])

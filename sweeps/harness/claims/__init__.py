@@ -1,10 +1,11 @@
 """Claims about batch norm, and the rules that decide whether they hold.
 
-Each study has its claims in its own `claims.py`, as `CLAIMS`, by their number. A rule is a function
-of the study's tables on the disk. It returns the measured numbers in words and a verdict:
-"reproduced", "not reproduced", or "depends on ..." with the condition that the numbers show. The
-thresholds stand in the rule's docstring, or in its module as constants. Medians are over seeds. A
-run that misses its target counts as infinite, and the number of runs that reached it is shown, too.
+Each study defines its claims in its own `claims.py`, in a dictionary `CLAIMS` from numbers to
+claims. A rule is a function of the study's tables on disk. It returns the measured numbers in words
+and a verdict: "reproduced", "not reproduced", or "depends on ..." with the condition that the
+numbers show. The rule's docstring, or a constant in its module, gives the thresholds. Medians are
+over seeds. A run that misses its target counts as infinite, and the number of runs that reached the
+target is always shown.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ __all__ = [
 
 
 class Claim(NamedTuple):
-    """A claim and the rule that decides on it.
+    """A claim and the rule that checks it.
 
     Attributes:
         text: The claim.
         source: The paper or tutorial that makes it.
-        rule: Function of the tables of the claim's study. Returns the `Finding`.
+        rule: Function of (the study's tables). Returns the `Finding`.
     """
 
     text: str

@@ -1,25 +1,43 @@
-"""What a rule returns: what was measured, and a verdict."""
+"""Findings and verdicts: the results of a claim's rule."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 REPRODUCED, NOT_REPRODUCED, NOT_RUN = "reproduced", "not reproduced", "not run"
 
 
 class Finding(NamedTuple):
-    """What a study's tables say about a claim."""
+    """A study's answer to a claim.
+
+    Attributes:
+        measured: The measured numbers, in words.
+        verdict: "reproduced", "not reproduced", or "depends on ..." with the condition.
+    """
 
     measured: str
     verdict: str
 
 
 class NotRunError(Exception):
-    """The tables lack the trials that a claim is about; says which."""
+    """The tables lack the trials that a claim needs. The message names them."""
 
 
-def all_or_some(holds, condition):
-    """Reproduced if all hold, not if none does; else depends on which, and those are named."""
+def all_or_some(holds: Mapping[str, bool], condition: str) -> str:
+    """The verdict on a claim that was checked for several cases.
+
+    Args:
+        holds: Whether the claim holds, by the name of the case.
+        condition: The quantity that differs between the cases, such as "the depth".
+
+    Returns:
+        "reproduced" if the claim holds in all cases, "not reproduced" if it holds in none.
+        Otherwise "depends on ..." with the names of the cases.
+
+    Raises:
+        NotRunError: If there are no cases.
+    """
     if not holds:
         raise NotRunError("runs to compare")
     if all(holds.values()):
@@ -31,8 +49,8 @@ def all_or_some(holds, condition):
     return f"depends on {condition}: yes: {yes}; no: {no}"
 
 
-def some_of(count, total, condition):
-    """Reproduced if in all, not if in none."""
+def some_of(count: int, total: int, condition: str) -> str:
+    """The verdict on a claim that holds in `count` of `total` cases."""
     if count in (0, total):
         return REPRODUCED if count else NOT_REPRODUCED
     return f"depends on {condition}: {count} of {total}"

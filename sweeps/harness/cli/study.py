@@ -1,6 +1,6 @@
-"""A study and its `main`: flags -> trials -> pool -> store -> tables -> charts.
+"""Runs a study: flags -> trials -> pool -> store -> tables -> charts.
 
-Nothing heavy is imported at the top, so that --help and bad flags answer at once.
+The top of this module imports nothing heavy, so that --help and bad flags answer at once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Study:
             setting; the flag then accepts several values, separated by commas.
         without: Shared flags that mean nothing to the study.
         helps: Overrides for the shared flags' help texts.
-        define_flags: Defines the study's own flags.
+        define_flags: Function of (flag values). Defines the study's own flags.
         show: Function of (tables). Returns the table to print at the end. Default: the median
             steps to the target.
         animate: Function of (tables, folder). Writes the animations for --animate and returns
@@ -61,7 +61,15 @@ class Study:
 
 
 def main(study: Study, argv: Sequence[str] | None = None) -> int:
-    """Runs a study from its command line and returns the exit status."""
+    """Runs a study from its command line.
+
+    Args:
+        study: The study.
+        argv: Command line, program name first. Default: `sys.argv`.
+
+    Returns:
+        The exit status.
+    """
 
     def define_flags(values):
         flags.define(values, study.defaults, study.without, study.helps)
@@ -69,18 +77,26 @@ def main(study: Study, argv: Sequence[str] | None = None) -> int:
         if study.animate:
             flags.define_animate(values)
 
-    of_study = command.Command(
+    study_command = command.Command(
         study.name,
         study.question,
         define_flags,
         lambda values: run(study, values),
         "Finished trials are kept. Run the same command again to continue.",
     )
-    return command.main(of_study, argv)
+    return command.main(study_command, argv)
 
 
 def run(study: Study, values: absl_flags.FlagValues) -> int:
-    """Runs the missing trials, then makes tables and charts of all finished ones."""
+    """Runs the missing trials, then makes tables and charts of all finished ones.
+
+    Args:
+        study: The study.
+        values: Values of its flags.
+
+    Returns:
+        The exit status.
+    """
     from sweeps.harness import data
     from sweeps.harness.results import provenance, store
 
@@ -104,7 +120,7 @@ def rebuild(study: Study, records: list[dict[str, Any]], folder: Path) -> tuple[
 
     Args:
         study: The study.
-        records: The records in its store.
+        records: All records in the study's store.
         folder: Folder for the tables and charts.
 
     Returns:
@@ -146,7 +162,11 @@ def _missing(
     dataset: Dataset,
     values: absl_flags.FlagValues,
 ) -> list[Trial]:
-    """The trials to run: those without a result (or saved model), or all with --overwrite."""
+    """The trials to run.
+
+    These are the trials without a result or, with --save_models, without a saved network. With
+    --overwrite they are all trials.
+    """
     from sweeps.harness.results import store
 
     if values.overwrite:
@@ -155,9 +175,9 @@ def _missing(
     conflict = store.conflicts(records, code, dataset.fingerprint)
     if conflict and not values.mix_versions:
         raise UserError(
-            f"finished trials in {results.folder} come from another version ({conflict}), so "
-            "numbers may not be comparable. Run them again (--overwrite), continue anyway "
-            "(--mix_versions), or choose another --results_dir."
+            f"finished trials in {results.folder} come from another version ({conflict}), so their "
+            "numbers may not be comparable with new ones. Run them again (--overwrite), continue "
+            "anyway (--mix_versions), or choose another --results_dir."
         )
     finished = {r["trial_id"] for r in records if r["status"] != "failed"}
     if values.save_models:
@@ -187,15 +207,8 @@ def _run_trials(study, trials, pending, dataset, results, values):
             model = result.pop("model", None)
             if model is not None:
                 results.write_model(trial.id, model)
-            results.write(
-                {
-                    "trial_id": trial.id,
-                    "study": study.name,
-                    "commit": commit,
-                    "data": dataset.fingerprint,
-                    **result,
-                }
-            )
+            origin = {"study": study.name, "commit": commit, "data": dataset.fingerprint}
+            results.write({"trial_id": trial.id, **origin, **result})
             show_finished(trial, result)
             if result["status"] == "failed":
                 failed += 1

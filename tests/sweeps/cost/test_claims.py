@@ -81,8 +81,8 @@ def layers(**microseconds):
         (
             [40, 80, 50],
             [20, 20, 60],
-            "depends on the way and the input: yes: kernel on images and sequences, XLA on rows; "
-            "no: kernel on rows, XLA on images and sequences",
+            "depends on the method and the input: yes: kernel on images and sequences, XLA on "
+            "rows; no: kernel on rows, XLA on images and sequences",
         ),
         ([60, 60, 60], [90, 90, 110], NO),
     ],

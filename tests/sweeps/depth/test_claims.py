@@ -13,7 +13,7 @@ from claim_tables import NO, YES, assert_verdict, depths
         (1, False, (17, None, None), "depends on the layer: no growth from 2 to 3"),
         (1, False, (17, 20, 16), NO),
         (2, True, (16, 12, 18), YES),
-        (2, True, (16, 9, 19), "depends on the depth to compare with: at most 1.2 times"),
+        (2, True, (16, 9, 19), "depends on the baseline depth: at most 1.2 times"),
         (2, True, (16, 17, 30), NO),
         (2, True, (16, 17, None), NO),
     ],

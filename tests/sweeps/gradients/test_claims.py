@@ -69,7 +69,7 @@ def test_gradients_grow(judge, growth, accuracy, verdict):
         batch_norm=True,
     )
     assert_verdict(finding, verdict)
-    assert f"20 layers: {growth:.3g} a layer" in finding.measured
+    assert f"per layer: 20 layers {growth:.3g}" in finding.measured
 
 
 def test_nothing_to_compare_is_no_verdict(judge):

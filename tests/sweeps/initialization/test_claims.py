@@ -39,7 +39,7 @@ def test_fit(judge, plain, normed, verdict):
     [
         ("4-2-4", "1-8-1", YES),
         ("4-2-4", "3-4-3", "depends on the part: yes: plain saturates at both ends"),
-        ("0-6-4", "1-8-1", "depends on the part: yes: batch norm stays inside"),
+        ("0-6-4", "1-8-1", "depends on the part: yes: batch norm saturates at most half as much"),
         ("0-9-1", "1-8-1", NO),
     ],
 )

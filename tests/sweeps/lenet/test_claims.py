@@ -8,8 +8,8 @@ from claim_tables import NO, YES, assert_verdict, rows_of, trial, trials
     ("plain", "normed", "verdict"),
     [
         (6, 2, YES),
-        (3, 2, "depends on the part: yes: batch norm is there in two epochs; no: plain is later"),
-        (9, 4, "depends on the part: yes: plain is later; no: batch norm"),
+        (3, 2, "depends on the part: yes: batch norm needs at most two epochs; no: plain needs"),
+        (9, 4, "depends on the part: yes: plain needs at least twice as many; no: batch norm"),
         (5, 4, NO),
         (99, 99, NO),  # never, both
     ],

@@ -23,7 +23,7 @@ def statistics(judge, number, *seeds):
 
 @pytest.mark.parametrize(
     ("slow", "verdict"),
-    [(40, YES), (None, YES), (25, "depends on how much is more: 1.7 times"), (20, NO)],
+    [(40, YES), (None, YES), (25, "depends on the threshold: 1.7 times"), (20, NO)],
 )
 def test_momentum(judge, slow, verdict):
     # Over seeds, the fastest momentum takes 15 or 20: a ratio of 1.33, as 20 to 15 is.

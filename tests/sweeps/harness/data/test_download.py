@@ -40,12 +40,12 @@ class TestKerasCache:
         assert data.load("auto").source == str(folder / "mnist.npz")
 
     @pytest.mark.parametrize("name", ["mnist", "auto"])
-    def test_damaged_file_is_told_and_kept(self, cache, name):
+    def test_damaged_file_is_reported_and_kept(self, cache, name):
         cache.mkdir()
         (cache / "mnist.npz").write_bytes(b"PK\3\4")
         message = refusal(name, None)
         assert str(cache / "mnist.npz") in message
-        assert "replace or delete it" in message
+        assert "Replace or delete " in message
         assert (cache / "mnist.npz").read_bytes() == b"PK\3\4"
 
     def test_named_folder_goes_before_the_cache(self, cache, published, tmp_path):

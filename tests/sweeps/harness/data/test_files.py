@@ -90,12 +90,12 @@ class TestDamagedIdx:
     @pytest.mark.parametrize(
         ("file", "contents", "expected"),
         [
-            (IMAGES_FILE, b"", ["magic number 0 (no IDX file)", "expected 2051 (images)"]),
-            (IMAGES_FILE, b"<!DOCTYPE html>", ["no IDX file", "expected 2051", "replace it"]),
+            (IMAGES_FILE, b"", ["magic number 0 (not an IDX file)", "expected 2051 (images)"]),
+            (IMAGES_FILE, b"<!DOCTYPE html>", ["not an IDX file", "expected 2051", "Replace it"]),
             (
                 IMAGES_FILE,
                 idx_bytes(small_arrays()["y_train"]),
-                ["magic number 2049 (labels)", "expected 2051 (images)", "what its name says"],
+                ["magic number 2049 (labels)", "expected 2051 (images)", "its name promises"],
             ),
             (
                 LABELS_FILE,
@@ -104,23 +104,23 @@ class TestDamagedIdx:
             ),
             (IMAGES_FILE, images_with_header(magic=2055), ["2055", "expected 2051"]),
             # 16 + 30 * 28 * 28 = 23,536 bytes are right.
-            (IMAGES_FILE, images_with_header()[:10], ["has 10 bytes", "replace it by a whole"]),
+            (IMAGES_FILE, images_with_header()[:10], ["has 10 bytes", "Replace the file"]),
             (
                 IMAGES_FILE,
                 images_with_header(extra=-5),
-                ["has 23,531 bytes", "expected 23,536", "[30, 28, 28]", "replace it by a whole"],
+                ["has 23,531 bytes", "expected 23,536", "[30, 28, 28]", "Replace the file"],
             ),
             (IMAGES_FILE, images_with_header() + b"!", ["has 23,537 bytes", "expected 23,536"]),
             (IMAGES_FILE, images_with_header(count=31), ["has 23,536 bytes", "expected 24,320"]),
             # 2**32 - 1 cubed: more than any integer of NumPy's holds.
             (IMAGES_FILE, images_with_header(*[2**32 - 1] * 3), ["expected 79,228,162,458,924,1"]),
-            (IMAGES_FILE, images_with_header(count=0, extra=-23520), ["none of them 0"]),
+            (IMAGES_FILE, images_with_header(count=0, extra=-23520), ["no dimension of 0"]),
             (IMAGES_FILE, images_with_header(rows=56, columns=14), ["(30, 56, 14)", "(n, 28, 28)"]),
             (LABELS_FILE, idx_bytes(np.arange(30, dtype=np.uint8)), ["0 to 29", "0 to 9"]),
             (
                 LABELS_FILE,
                 idx_bytes(np.zeros(29, np.uint8)),
-                ["has 29 labels", "expected 30", IMAGES_FILE, "replace the wrong one"],
+                ["has 29 labels", "expected 30", IMAGES_FILE, "Replace the wrong file"],
             ),
         ],
     )
@@ -149,13 +149,13 @@ class TestDamagedIdx:
         message = refusal("custom", tmp_path)
         assert f"{path} is a damaged gzip file" in message
         assert expected in message
-        assert "replace or delete it" in message
+        assert "Replace or delete " in message
 
     def test_gz_name_on_neither_gzip_nor_idx(self, tmp_path):
         write_idx(tmp_path, ending=".gz")
         path = tmp_path / f"{IMAGES_FILE}.gz"
         path.write_bytes(b"404: not found")
-        assert f"{path} starts with magic number 875574330 (no IDX" in refusal("custom", tmp_path)
+        assert f"{path} starts with magic number 875574330 (not an" in refusal("custom", tmp_path)
 
 
 class TestUnreadable:
@@ -176,7 +176,7 @@ class TestUnreadable:
         path.parent.chmod(0)
         message = refusal("custom", path.parent)
         path.parent.chmod(0o700)
-        assert f"--data_dir={path.parent} is not a directory that exists and can be read" in message
+        assert f"--data_dir={path.parent} is not a readable directory" in message
 
     def test_by_a_failing_disk(self, path, monkeypatch):
         def fail(file, *args, **kwargs):
@@ -192,7 +192,7 @@ class TestDamagedNpz:
     @pytest.mark.parametrize(
         ("changed", "expected"),
         [
-            ({"x_train": np.zeros((30, 784), np.uint8)}, ["(30, 784)", "(n, 28, 28)", "reshape"]),
+            ({"x_train": np.zeros((30, 784), np.uint8)}, ["(30, 784)", "(n, 28, 28)", "Reshape"]),
             ({"x_test": np.zeros((20, 32, 32), np.uint8)}, ["x_test", "(20, 32, 32)"]),
             ({"x_train": np.zeros((30, 28, 28, 1), np.uint8)}, ["(30, 28, 28, 1)"]),
             ({"x_train": np.uint8(3)}, ["shape ()"]),
@@ -201,19 +201,19 @@ class TestDamagedNpz:
             ({"y_train": np.eye(10, dtype=np.uint8)[[1] * 30]}, ["y_train", "(30, 10)", "(n,)"]),
             (
                 {"x_train": small_arrays()["x_train"] / np.float32(255)},
-                ["float32", "scale", "integers from 0 to 255", "save it as uint8"],
+                ["float32", "scale", "integers from 0 to 255", "Save the array as uint8"],
             ),
             ({"x_train": small_arrays()["x_train"] > 127}, ["bool", "integers from 0 to 255"]),
             ({"y_train": np.zeros(30)}, ["y_train", "float64", "integers from 0 to 9"]),
             ({"x_train": np.full((30, 28, 28), 256)}, ["256 to 256", "expected 0 to 255"]),
             ({"x_test": np.full((20, 28, 28), -1)}, ["x_test", "-1 to -1", "expected 0 to 255"]),
             ({"y_train": np.arange(1, 31) % 11}, ["y_train", "0 to 10", "expected 0 to 9"]),
-            ({"y_test": np.full(20, -1)}, ["-1 to -1", "expected 0 to 9", "correct them"]),
+            ({"y_test": np.full(20, -1)}, ["-1 to -1", "expected 0 to 9", "Correct them"]),
             (
                 {"y_train": np.zeros(29, np.uint8)},
-                ["29 labels", "expected 30", "replace the wrong"],
+                ["29 labels", "expected 30", "Replace the wrong file"],
             ),
-            ({"y_train": np.array([None] * 30)}, ["Object arrays", "replace or delete it"]),
+            ({"y_train": np.array([None] * 30)}, ["Object arrays", "Replace or delete the file"]),
         ],
     )
     def test_array(self, tmp_path, changed, expected):
@@ -230,9 +230,9 @@ class TestDamagedNpz:
         del arrays[key]
         np.savez(tmp_path / "custom.npz", **arrays, other=[1])
         message = refusal("custom", tmp_path)
-        assert f"{tmp_path / 'custom.npz'} lacks {key}, it has " in message
+        assert f"{tmp_path / 'custom.npz'} lacks {key}. It has " in message
         assert "other" in message
-        assert "add what is missing" in message
+        assert "Add the missing arrays" in message
 
     @pytest.mark.parametrize(
         "damage",
@@ -252,9 +252,9 @@ class TestDamagedNpz:
         np.savez_compressed(path, **small_arrays())
         path.write_bytes(damage(path.read_bytes()))
         message = refusal("custom", tmp_path)
-        assert f"{path} is damaged or no archive of plain arrays" in message
-        assert "expected x_train, y_train, x_test, y_test as numpy.savez writes them" in message
-        assert "replace or delete it" in message
+        assert f"{path} is damaged, or not an archive of plain arrays" in message
+        assert "Expected x_train, y_train, x_test, y_test as numpy.savez writes them" in message
+        assert "Replace or delete " in message
 
     def test_single_array_under_an_npz_name(self, tmp_path):
         path = tmp_path / "custom.npz"
@@ -276,7 +276,7 @@ class TestIdentity:
         else:
             write_idx(tmp_path)
         message = refusal(name, tmp_path)
-        assert f"{path}: x_train is not {TITLES[wanted]}'s: received 30 entries" in message
+        assert f"{path}: x_train is not from {TITLES[wanted]}. Received 30 entries" in message
         assert "expected 60,000" in message
         assert "--dataset=custom" in message
 
@@ -289,15 +289,15 @@ class TestIdentity:
         }
         np.savez(tmp_path / "mnist.npz", **arrays)
         message = refusal("mnist", tmp_path)
-        assert "received 60,000 entries of unknown origin" in message
+        assert "Received 60,000 entries of unknown origin" in message
         assert hashlib.md5(idx_bytes(arrays["x_train"])).hexdigest() in message
 
     @needs_whole_mnist
     def test_mnist_is_not_taken_for_fashion_mnist(self, whole_idx):
         # The folder's IDX files have the very names of Fashion-MNIST's.
         message = refusal("fashion_mnist", whole_idx)
-        assert f"{whole_idx / IMAGES_FILE}: x_train is not Fashion-MNIST's" in message
-        assert "received 60,000 entries of MNIST" in message
+        assert f"{whole_idx / IMAGES_FILE}: x_train is not from Fashion-MNIST" in message
+        assert "Received 60,000 entries of MNIST" in message
         assert "--dataset=mnist" in message
 
     @needs_whole_mnist
@@ -309,7 +309,7 @@ class TestIdentity:
         contents[-1] ^= 1
         (tmp_path / IDX[key]).unlink()
         (tmp_path / IDX[key]).write_bytes(contents)
-        assert f"{tmp_path / IDX[key]}: {key} is not MNIST's" in refusal("mnist", tmp_path)
+        assert f"{tmp_path / IDX[key]}: {key} is not from MNIST" in refusal("mnist", tmp_path)
 
     def test_contents_with_the_right_sums_are_taken(self, tmp_path, published):
         published("fashion_mnist")

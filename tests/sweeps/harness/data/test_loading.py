@@ -18,12 +18,12 @@ class TestPlaces:
     @pytest.mark.parametrize("name", ["auto", "mnist", "fashion_mnist", "custom"])
     def test_folder_that_is_not_there(self, tmp_path, name):
         message = refusal(name, tmp_path / "nowhere")
-        assert f"--data_dir={tmp_path / 'nowhere'} is not a directory" in message
+        assert f"--data_dir={tmp_path / 'nowhere'} is not a readable directory" in message
         assert "the four IDX files" in message
 
     def test_folder_that_is_a_file(self, tmp_path):
         (tmp_path / "file").write_text("")
-        assert f"--data_dir={tmp_path / 'file'} is not a directory" in refusal(
+        assert f"--data_dir={tmp_path / 'file'} is not a readable directory" in refusal(
             "mnist", tmp_path / "file"
         )
 
@@ -43,12 +43,12 @@ class TestPlaces:
     def test_empty_folder(self, tmp_path, name, archive):
         message = refusal(name, tmp_path)
         assert f"--data_dir={tmp_path} has no {archive}" in message
-        assert f"lacks {', '.join(IDX.values())} (plain or .gz): put them there" in message
+        assert f"lacks the IDX files {', '.join(IDX.values())} (plain or .gz). Put" in message
 
     def test_one_idx_file_missing(self, tmp_path):
         write_idx(tmp_path, ending=".gz")
         (tmp_path / f"{IDX['y_test']}.gz").unlink()
-        assert "lacks t10k-labels-idx1-ubyte (plain or .gz)" in refusal("custom", tmp_path)
+        assert "the IDX files t10k-labels-idx1-ubyte (plain or .gz)" in refusal("custom", tmp_path)
 
     def test_damaged_archive_is_not_passed_over_for_idx_files(self, tmp_path):
         write_idx(tmp_path)
@@ -82,7 +82,7 @@ class TestNoNetwork:
     def test_whole_data_set_by_name_is_an_error_with_the_remedies(self, name, title):
         message = refusal(name, None)
         assert message.startswith(f"{title} is not in Keras's cache")
-        for text in ("no network", "refused", "--data_dir", "KERASBN_DATA_DIR", "mnist_5k"):
+        for text in ("its download", "refused", "--data_dir", "KERASBN_DATA_DIR", "mnist_5k"):
             assert text in message
 
 

@@ -182,7 +182,7 @@ def test_for_a_person_the_table_says_when_steps_are_not_exact(record):
     )
     assert "Median steps to 90% test accuracy" in exact
     assert "every" not in exact
-    assert coarse == f"{exact}\nThe target is looked at every 5 steps."
+    assert coarse == f"{exact}\nThe target is checked every 5 steps."
 
 
 def test_series_are_labelled_by_what_tells_them_apart(record):
