@@ -28,7 +28,7 @@ def run(tmp_path, *arguments, without):
 @pytest.mark.parametrize("command", ["depth", "cost", "report"])
 @pytest.mark.parametrize("without", [["pandas"], ["absl"], ["absl", "pandas", "tensorflow"]])
 def test_a_command_names_what_is_missing_and_how_to_install_it(tmp_path, command, without):
-    done = run(tmp_path, "-m", f"sweeps.{command}", without=without)
+    done = run(tmp_path, "-m", f"sweeps.{command}", "--help", without=without)
     assert done.returncode == 2
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
