@@ -24,9 +24,10 @@ from absl import flags as absl_flags
 
 from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
+from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
@@ -38,12 +39,12 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per activation, arm and seed."""
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             activation=activation,
             batch_norm=batch_norm,
             seed=seed,
@@ -62,7 +63,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
 
     every = tables.trials
     names = list(dict.fromkeys(every.activation))
-    layers = f"{every.depth.max()} hidden layers"
+    layers = counted(every.depth.max(), "hidden layer")
 
     def accuracy(name):
         only = tables._replace(trials=every[every.activation == name])
@@ -102,6 +103,12 @@ STUDY = Study(
         "seeds": 3,
         "max_steps": 100,
         "curve_every": 10,
+    },
+    captions={
+        "accuracy_by_step.png": (
+            "Each panel is one activation. Compare how soon the lines of the two arms rise."
+        ),
+        "steps_to_target.png": "Lower is faster. A triangle is a run that missed the target.",
     },
     defaults={"activation": ["relu", "sigmoid", "tanh", "elu", "leaky_relu"], "max_steps": 300},
     helps={"activation": "Activations of the hidden layers, separated by commas."},

@@ -26,9 +26,10 @@ from absl import flags as absl_flags
 
 from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
+from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
@@ -44,13 +45,13 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per depth, arm and seed. The deepest networks come first."""
     deepest = len(values.hidden_units)
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             hidden_units=values.hidden_units[:depth],
             curve_every=values.curve_every if depth == deepest else 0,
             batch_norm=batch_norm,
@@ -69,7 +70,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
 
     every = tables.trials
     deepest = tables._replace(trials=every[every.depth == every.depth.max()])
-    layers = f"{every.depth.max()} hidden layers"
+    layers = counted(every.depth.max(), "hidden layer")
 
     def steps(ax):
         ax = charts.steps_to_target(every, ax, "depth")
@@ -106,6 +107,20 @@ STUDY = Study(
     varied=("depth", "batch_norm"),
     draw=draw,
     quick={"seeds": 3, "max_steps": 200, "curve_every": 10},
+    captions={
+        "steps_to_target.png": (
+            "Compare the slopes: how many steps does each added layer cost without batch norm "
+            "(orange), and how many with it (blue)?"
+        ),
+        "accuracy_by_step.png": (
+            "Each line is one seed of the deepest networks. See how soon, and how evenly, the "
+            "seeds reach the target."
+        ),
+        "accuracy_by_seconds.png": (
+            "The same runs by training time. Compare with the chart by steps to see how much of "
+            "the gain a more expensive step takes back."
+        ),
+    },
     define_flags=define_flags,
 )
 

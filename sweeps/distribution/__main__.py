@@ -25,9 +25,10 @@ from absl import flags as absl_flags
 from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
 from sweeps.harness.trial import arm_name
+from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
@@ -51,13 +52,13 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per arm and seed."""
     every = min(values.record_every, values.max_steps)
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             batch_norm=batch_norm,
             seed=seed,
             optimizer="sgd",
@@ -95,7 +96,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
         charts.save(
             folder / "accuracy_by_step.png",
             lambda ax: charts.accuracy(tables, ax, "step"),
-            f"Test accuracy with {every.depth.max()} layers of sigmoids, by step",
+            f"Test accuracy with {counted(every.depth.max(), 'layer')} of sigmoids, by step",
             charts.settings(every),
         ),
         charts.save_panels(
@@ -115,6 +116,13 @@ STUDY = Study(
     varied=("depth", "batch_norm"),
     draw=draw,
     quick={"seeds": 1, "max_steps": 2000},
+    captions={
+        "accuracy_by_step.png": "Compare how soon the two arms rise, and where they end.",
+        "percentiles.png": (
+            "The band holds the middle 70% of a sigmoid's inputs. Does it stay in place during "
+            "training, or does it wander?"
+        ),
+    },
     defaults={
         "activation": "sigmoid",
         "hidden_units": "100,100,100",

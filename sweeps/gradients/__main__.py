@@ -30,9 +30,10 @@ from absl import flags as absl_flags
 from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
 from sweeps.harness.trial import arm_name
+from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
@@ -57,7 +58,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     define.integer("width", 100, "Units of each hidden layer of the deeper networks.", at_least=1)
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per network, activation, arm and seed. The deepest networks come first."""
     networks = [(values.width,) * depth for depth in sorted(values.deep, reverse=True)]
     networks += [values.hidden_units[:d] for d in range(len(values.hidden_units), 0, -1)]
@@ -65,7 +66,7 @@ def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             hidden_units=units,
             activation=activation,
             batch_norm=batch_norm,
@@ -116,7 +117,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
             charts.save_panels(
                 folder / f"gradients_{depth}_layers.png",
                 panels,
-                f"Gradient norm by layer, in networks with {depth} hidden layers",
+                f"Gradient norm by layer, in networks with {counted(depth, 'hidden layer')}",
                 charts.settings(tables.trials[tables.trials.depth == depth]),
                 columns=of_depth.step.nunique(),
             )
@@ -131,8 +132,17 @@ STUDY = Study(
     varied=("depth", "activation", "batch_norm"),
     draw=draw,
     quick={"seeds": 1, "hidden_units": "100", "deep": [7, 20, 30], "record_steps": [0]},
+    captions={
+        "gradients_*.png": (
+            "A level line means that every layer gets gradients of the same size. A slope means "
+            "that gradients shrink or grow from layer to layer."
+        ),
+    },
     defaults={"activation": ["relu", "sigmoid"]},
-    without=("max_steps", "eval_every"),
+    without={
+        "max_steps": "training ends with the last of --record_steps.",
+        "eval_every": "networks are evaluated once, after the last of --record_steps.",
+    },
     define_flags=define_flags,
     show=ratios,
 )

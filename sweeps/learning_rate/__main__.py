@@ -29,7 +29,7 @@ from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
@@ -54,12 +54,12 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per activation, learning rate, arm and seed, and with batch norm per decay."""
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             activation=activation,
             learning_rate=rate,
             decay_steps=decay or None,
@@ -136,6 +136,16 @@ STUDY = Study(
         "seeds": 3,
         "max_steps": 500,
         "curve_every": 25,
+    },
+    captions={
+        "best_accuracy.png": (
+            "How far to the right does each arm stay high? That is its range of usable learning "
+            "rates."
+        ),
+        "steps_to_target.png": "Lower is faster. A triangle is a run that missed the target.",
+        "decay.png": (
+            "Compare the decays at each learning rate: how much accuracy does a faster decay cost?"
+        ),
     },
     defaults={
         "activation": ["relu", "sigmoid"],

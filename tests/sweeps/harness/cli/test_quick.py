@@ -8,7 +8,7 @@ import pytest
 from absl import flags as absl_flags
 
 from sweeps.harness.charts.figures import marked
-from sweeps.harness.cli import catalog, command, flags, quick, study
+from sweeps.harness.cli import catalog, command, quick, study
 from sweeps.harness.data import load
 from sweeps.report.__main__ import COMMAND as REPORT
 
@@ -17,11 +17,8 @@ STUDIES = [name for name in catalog.commands() if catalog.study(name)]
 
 def values_of(name, *argv):
     """The flag values of a study, as its command line gives them."""
-    of_study = catalog.study(name)
     values = absl_flags.FlagValues()
-    flags.define(values, of_study.defaults, of_study.without, of_study.helps)
-    of_study.define_flags(values)
-    quick.define(values)
+    study._define_flags(catalog.study(name), values)
     values([name, *argv])
     return values
 
@@ -31,7 +28,7 @@ def trials(name, *argv):
     found = []
 
     def run(values):
-        found.extend(catalog.study(name).trials(values, load(values.dataset, None)))
+        found.extend(catalog.study(name).trials(values, load(values.dataset, None).size))
         return 0
 
     assert quick.run(values_of(name, *argv), catalog.study(name).quick, run) == 0
