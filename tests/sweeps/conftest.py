@@ -91,7 +91,7 @@ def small_data(tmp_path_factory):
 
 
 class Driver:
-    """Runs `python -m sweeps.depth` on small data, as a user does, in a process of its own."""
+    """Runs `python -m sweeps.depth` on small data in a new process, as a user does."""
 
     def __init__(self, data: Path, results: Path):
         self.folder = results / "custom" / "depth"
