@@ -1,7 +1,6 @@
 """Every study as a user runs it, on small data; in one process, as TensorFlow starts slowly."""
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
@@ -56,33 +55,26 @@ TRIALS = {
     "moving_average": 1,
 }
 DECIDED = {7, 10, 12, 14, 16, 17}
-PROGRAM = (
-    "import json, sys\n"
-    "from sweeps.harness.cli import catalog\n"
-    "from sweeps.harness.cli.study import main\n"
-    "for name, argv in json.loads(sys.argv[1]).items():\n"
-    "    status = main(catalog.study(name), [name, *argv])\n"
-    "    assert status == 0, name\n"
-)
 
 
 @pytest.fixture(scope="module")
-def results(small_data, tmp_path_factory):
+def results(small_data, tmp_path_factory, in_one_process):
     """A results folder with one seed of every study."""
     folder = tmp_path_factory.mktemp("results")
     common = [f"--results_dir={folder}", "--seeds=1", "--workers=0"]
     images = ["--dataset=custom", f"--data_dir={small_data}"]
     batch = {name: ["--batch_size=50"] for name in ("activation", "gradients", "regularization")}
     batch["moving_average"] = batch["activation"]
-    arguments = {
-        name: [*common, *([] if name == "initialization" else images), *batch.get(name, []), *argv]
+    commands = [
+        (
+            name,
+            [*common, *([] if name == "initialization" else images), *batch.get(name, []), *argv],
+        )
         for name, argv in SMALL.items()
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(arguments)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (folder / "stdout").write_text(done.stdout)
+    ]
+    done = in_one_process(*commands)
+    assert [each.returncode for each in done] == [0] * len(SMALL), [each.stderr for each in done]
+    (folder / "stdout").write_text("".join(each.stdout for each in done))
     return folder
 
 
