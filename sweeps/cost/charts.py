@@ -101,7 +101,9 @@ def multiples(rows: pd.DataFrame, ax: Axes, over: str) -> Axes:
     ax.set_xscale("log")
     low, high = ax.get_xlim()
     narrow = high < 4 * low  # 1, 2 and 5 would leave one or two ticks
-    ax.xaxis.set_major_locator(MaxNLocator(6) if narrow else LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.xaxis.set_major_locator(
+        MaxNLocator(8, steps=[1, 2, 5, 10]) if narrow else LogLocator(subs=(1.0, 2.0, 5.0))
+    )
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_yticks(range(len(sizes)), sizes)

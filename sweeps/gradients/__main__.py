@@ -95,11 +95,11 @@ def ratios(tables: Tables):
     ratio = ends["first"] / ends["last"]
     deep = tables.trials[tables.trials.depth > 1]
     medians = {
-        f"{label}: first / last layer": group.trial_id.map(ratio).groupby(group.depth).median()
+        (label, "first / last"): group.trial_id.map(ratio).groupby(group.depth).median()
         for label, group in by_series(deep, "depth")
     }
     table = pd.DataFrame(medians).sort_index().astype(float)
-    return table.map("{:.3g}".format).replace("nan", "").rename_axis("depth").reset_index()
+    return table.map("{:.3g}".format).replace("nan", "").rename_axis("depth")
 
 
 def draw(tables: Tables, folder: Path) -> list[Path]:

@@ -117,10 +117,10 @@ def test_gradients_keep_widths_of_one_depth_apart(record, panels, tmp_path):
     records += [run(seed, first, 1.0, (8, 8)) for seed, first in enumerate([0.5, 0.25, 0.1])]
     both = made(records)
     table = study("gradients").ratios(both)
+    assert table.index.tolist() == [2]
     assert table.iloc[0].to_dict() == {
-        "depth": 2,
-        "plain, widths 4-3: first / last layer": "2",
-        "plain, 2 layers of 8: first / last layer": "0.25",
+        ("plain, widths 4-3", "first / last"): "2",
+        ("plain, 2 layers of 8", "first / last"): "0.25",
     }
     study("gradients").draw(both, tmp_path)
     drawn = series_of(panels["gradients_2_layers.png"])

@@ -50,8 +50,7 @@ def steps_to_target(
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter(lambda y, _: f"{y:g}" if f"{y:g}"[0] in "235" else "")
         _budgets(ax, sorted(missed))
-    else:
-        ax.set_ylim(bottom=0)
+    _limits(ax)
     if log:
         _log_axis(ax, trials[x])
     ax.set_ylabel(f"training steps to {tables.target(trials)} test accuracy")
@@ -108,8 +107,18 @@ def _budgets(ax, budgets):
             color="#555555",
             fontsize=8,
         )
-    bottom, top = ax.get_ylim()
-    ax.set_ylim(bottom, max(top, budgets[-1] * (top / bottom) ** 0.1))
+
+
+def _limits(ax):
+    """Fits the vertical axis to its points and to those of panels that share it."""
+    drawn = [each.dataLim for each in ax.get_shared_y_axes().get_siblings(ax)]
+    high = max(each.y1 for each in drawn if np.isfinite(each.y1))
+    if ax.get_yscale() != "log":
+        ax.set_ylim(0, 1.05 * high)
+        return
+    low = min(each.minposy for each in drawn)
+    room = max((high / low) ** 0.1, 1.3)
+    ax.set_ylim(low / room, high * room)
 
 
 def _log_axis(ax, x):

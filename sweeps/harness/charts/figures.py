@@ -105,7 +105,7 @@ def save_panels(
     )
     for number, (name, draw) in enumerate(panels.items()):
         ax = axes[number]
-        draw(ax).set_title("\n".join(_wrapped(name, width / columns, 10)), fontsize=10)
+        draw(ax).set_title("\n".join(_wrapped(name, 0.82 * width / columns, 10)), fontsize=10)
         _tidy(ax)
         if share:
             lowest = number + columns >= len(panels)  # the lowest panel of its column
@@ -142,7 +142,7 @@ def _legend(figure):
 
 def _unbroken(subtitle):
     """The subtitle with blanks that do not end a line, except between its parts."""
-    return " · ".join(part.replace(" ", "\u00a0") for part in subtitle.split(" · "))
+    return "\u00a0· ".join(part.replace(" ", "\u00a0") for part in subtitle.split(" · "))
 
 
 def _wrapped(text, width, size):
@@ -161,7 +161,7 @@ def new_figure(width: float, height: float, title: str, subtitle: str = "") -> F
     # Empty lines reserve space for the subtitle, which is smaller.
     space = "\n" * (-(-2 * len(subtitles) // 3))
     figure.suptitle("\n".join(titles) + space, x=0.01, ha="left", fontsize=13, fontweight="bold")
-    top = 0.98 - (0.04 + 0.22 * len(titles)) / height
+    top = 1 - (0.13 + 0.22 * len(titles)) / height
     figure.text(0.01, top, "\n".join(subtitles), va="top", fontsize=8, color="#555555")
     return figure
 

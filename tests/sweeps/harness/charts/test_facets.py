@@ -145,6 +145,24 @@ def test_a_miss_is_on_the_line_of_its_own_budget(record):
     assert texts == {"not reached in 30 steps": 30, "not reached in 60 steps": 60}
 
 
+@pytest.mark.parametrize("missed_first", [True, False])
+def test_panels_with_and_without_misses_share_an_axis(missed_first, record):
+    axes = Figure().subplots(1, 2, sharey=True)
+    for ax, steps in zip(axes, (None, 7) if missed_first else (7, None), strict=True):
+        series = charts.series(trials([record(steps)]), "depth")
+        charts.steps_to_target(series, ax, "depth")
+    bottom, top = axes[0].get_ylim()
+    assert 1 < bottom < 7
+    assert 300 < top < 1000
+
+
+def test_a_later_panel_with_more_steps_is_not_cut_off(record):
+    axes = Figure().subplots(1, 2, sharey=True)
+    for ax, steps in zip(axes, (7, 200), strict=True):
+        charts.steps_to_target(charts.series(trials([record(steps)]), "depth"), ax, "depth")
+    assert axes[0].get_ylim() == axes[1].get_ylim() == (0, 210)
+
+
 def drawn(monkeypatch, save):
     """The figure that a function saves, laid out."""
     found = []
