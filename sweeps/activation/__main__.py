@@ -27,7 +27,7 @@ from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
@@ -39,12 +39,12 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per activation, arm and seed."""
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             activation=activation,
             batch_norm=batch_norm,
             seed=seed,
@@ -102,6 +102,12 @@ STUDY = Study(
     trials=trials,
     varied=("activation", "batch_norm"),
     draw=draw,
+    captions={
+        "accuracy_by_step.png": (
+            "Each panel is one activation. Compare how soon the lines of the two arms rise."
+        ),
+        "steps_to_target.png": "Lower is faster. A triangle is a run that missed the target.",
+    },
     defaults={"activation": ["relu", "sigmoid", "tanh", "elu", "leaky_relu"], "max_steps": 300},
     helps={"activation": "Activations of the hidden layers, separated by commas."},
     define_flags=define_flags,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from sweeps.harness.claims import Claim
 from sweeps.harness.claims.evidence import (
     NEAR_CHANCE,
@@ -12,7 +14,15 @@ from sweeps.harness.claims.evidence import (
     pick,
     within,
 )
-from sweeps.harness.claims.verdicts import NOT_REPRODUCED, REPRODUCED, Finding, all_or_some
+from sweeps.harness.claims.verdicts import (
+    NOT_REPRODUCED,
+    REPRODUCED,
+    Finding,
+    UndecidedError,
+    all_or_some,
+)
+
+_ACTIVATIONS = ("relu", "elu", "leaky_relu")
 
 
 def sigmoid_needs_batch_norm(tables: StudyTables) -> Finding:
@@ -32,6 +42,8 @@ def sigmoid_needs_batch_norm(tables: StudyTables) -> Finding:
     sigmoid = pick(trials, activation="sigmoid", batch_norm=True)
     relu = pick(trials, activation="relu", batch_norm=True)
     stuck = int((plain.best_accuracy <= NEAR_CHANCE).sum())
+    if not np.isfinite(median_steps(relu)):
+        raise UndecidedError("the baseline, ReLU with batch norm, does not reach the target")
     as_relu = within(median_steps(sigmoid), 2 * median_steps(relu))
     words = (
         f"plain sigmoid: median best accuracy {median_percent(plain.best_accuracy)}, "
@@ -63,10 +75,12 @@ def elu_and_leaky_relu_resist(tables: StudyTables) -> Finding:
     Not reproduced: neither resists.
     """
     trials = pick(tables.trials("activation", "steps_to_target"), batch_norm=False)
-    groups = {name: pick(trials, activation=name) for name in ("relu", "elu", "leaky_relu")}
+    groups = {name: pick(trials, activation=name) for name in _ACTIVATIONS}
     steps = ", ".join(f"{name} {in_steps(group)}" for name, group in groups.items())
     words = f"median steps without batch norm: {steps}"
     bound = median_steps(groups["relu"])
+    if not np.isfinite(bound):
+        raise UndecidedError("the baseline, plain ReLU, does not reach the target")
     holds = {name: within(median_steps(groups[name]), bound) for name in ("elu", "leaky_relu")}
     return Finding(words, all_or_some(holds, "the activation"))
 
@@ -77,10 +91,14 @@ CLAIMS = {
         "about as many steps as ReLUs",
         "Rawles 2018",
         sigmoid_needs_batch_norm,
+        needs=lambda trial: (
+            trial.activation == "sigmoid" or (trial.activation == "relu" and trial.batch_norm)
+        ),
     ),
     5: Claim(
         "ELU and leaky ReLU resist vanishing gradients without batch norm",
         "Rawles 2018",
         elu_and_leaky_relu_resist,
+        needs=lambda trial: not trial.batch_norm and trial.activation in _ACTIVATIONS,
     ),
 }

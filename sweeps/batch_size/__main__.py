@@ -35,7 +35,7 @@ from sweeps.harness.cli.study import Study, main
 from sweeps.harness.errors import UserError
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
@@ -75,7 +75,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per batch size, normalization and seed. The smallest batches come first."""
     if any(units % values.group_norm for units in values.hidden_units):
         raise UserError(
@@ -90,7 +90,7 @@ def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             **{"group_norm": None, "bn_virtual_batch_size": None, **kind},
             seed=seed,
             batch_size=size,
@@ -187,6 +187,12 @@ STUDY = Study(
     trials=trials,
     varied=("batch_size", "batch_norm"),
     draw=draw,
+    captions={
+        "test_error.png": (
+            "Read from right to left: how fast does each kind of normalization get worse as the "
+            "batch shrinks?"
+        ),
+    },
     defaults={
         "hidden_units": "500,400,300",
         "batch_size": [1, 2, 4, 8, 16, 32, 128, 500],
@@ -194,7 +200,12 @@ STUDY = Study(
         "jit_compile": True,
         "seeds": 3,
     },
-    without=("max_steps", "eval_every", "bn_layer"),
+    without={
+        "max_steps": "training ends when a network has seen as many images as --examples says. "
+        "Smaller batches take more steps.",
+        "eval_every": "networks are evaluated once, when they have seen --examples images.",
+        "bn_layer": "only kerasbn.BatchNorm has Batch Renormalization and ghost batches.",
+    },
     helps={
         "seeds": "Number of seeds, 0 to N-1. Three seeds take a quarter of an hour on two cores.",
         "batch_size": "Batch sizes, separated by commas.",

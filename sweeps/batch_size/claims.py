@@ -5,7 +5,7 @@ from __future__ import annotations
 from sweeps.batch_size.kinds import BATCH_NORM, GROUP_NORM, RENORM, kinds
 from sweeps.harness.claims import Claim
 from sweeps.harness.claims.evidence import NEAR_CHANCE, StudyTables, pick
-from sweeps.harness.claims.verdicts import Finding, NotRunError, all_or_some, some_of
+from sweeps.harness.claims.verdicts import Finding, UndecidedError, all_or_some, all_parts, some_of
 
 
 def nothing_learned_from_one(tables: StudyTables) -> Finding:
@@ -41,7 +41,7 @@ def small_batches_hurt_batch_norm(tables: StudyTables) -> Finding:
         errors = pick(_kinds(tables), kind=kind).groupby("batch_size").error.median()
         errors = errors[errors.index > 1]
         if len(errors) < 2:
-            raise NotRunError(f"{kind} at several batch sizes above 1")
+            raise UndecidedError(f"the claim needs {kind} at several batch sizes above 1")
         ratios[kind] = errors.iloc[0] / errors.min()
         words.append(
             f"{kind}: median test error {errors.iloc[0]:.1%} at batch size {errors.index[0]}, "
@@ -51,7 +51,7 @@ def small_batches_hurt_batch_norm(tables: StudyTables) -> Finding:
         "batch norm gets worse": ratios[BATCH_NORM] >= 1.5,
         "group norm does not": ratios[GROUP_NORM] < 1.5,
     }
-    return Finding("; ".join(words), all_or_some(parts, "the part"))
+    return Finding("; ".join(words), all_parts(parts))
 
 
 def renorm_recovers(tables: StudyTables) -> Finding:

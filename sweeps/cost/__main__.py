@@ -215,6 +215,15 @@ COMMAND = command.Command(
     question=__doc__.splitlines()[0],
     define_flags=define_flags,
     run=run,
+    captions={
+        "*_by_depth_*.png": (
+            "The distance to the plain line is the price of batch norm at each depth."
+        ),
+        "*32.png": "A dot to the left of 1 is faster than Keras's layer. The bars are quartiles.",
+        "*bfloat16.png": (
+            "A dot to the left of 1 is faster than Keras's layer. The bars are quartiles."
+        ),
+    },
     when_interrupted="The tables hold what was measured so far.",
 )
 

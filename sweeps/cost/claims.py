@@ -12,7 +12,7 @@ import pandas as pd
 from sweeps.cost.ratios import geometric_mean
 from sweeps.harness.claims import Claim
 from sweeps.harness.claims.evidence import StudyTables, pick
-from sweeps.harness.claims.verdicts import Finding, NotRunError, all_or_some
+from sweeps.harness.claims.verdicts import Finding, UndecidedError, all_or_some
 from sweeps.harness.results.tables import median, with_misses
 
 _MUCH = 0.5  # share of the cost that counts as much of it
@@ -126,7 +126,9 @@ def _gains(tables):
         if len(of_arm) == 2 and np.isfinite([*of_arm.values()]).all():
             gains[depth] = of_arm[False] / of_arm[True]
     if not gains:
-        raise NotRunError("a depth at which the median of both arms reaches the target")
+        raise UndecidedError(
+            "there is no depth at which the median of both arms reaches the target"
+        )
     return pd.DataFrame.from_dict(gains, orient="index", columns=["steps", "seconds"])
 
 

@@ -29,7 +29,7 @@ from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
@@ -45,13 +45,13 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per depth, arm and seed. The deepest networks come first."""
     deepest = len(values.hidden_units)
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             hidden_units=values.hidden_units[:depth],
             curve_every=values.curve_every if depth == deepest else 0,
             batch_norm=batch_norm,
@@ -118,6 +118,20 @@ STUDY = Study(
     trials=trials,
     varied=("depth", "batch_norm"),
     draw=draw,
+    captions={
+        "steps_to_target.png": (
+            "Compare the slopes: how many steps does each added layer cost without batch norm "
+            "(orange), and how many with it (blue)?"
+        ),
+        "accuracy_by_step.png": (
+            "Each line is one seed of the deepest networks. See how soon, and how evenly, the "
+            "seeds reach the target."
+        ),
+        "accuracy_by_seconds.png": (
+            "The same runs by training time. Compare with the chart by steps to see how much of "
+            "the gain a more expensive step takes back."
+        ),
+    },
     define_flags=define_flags,
 )
 

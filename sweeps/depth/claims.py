@@ -25,7 +25,7 @@ def plain_steps_grow(tables: StudyTables) -> Finding:
         return Finding(words, NOT_REPRODUCED)
     depths = list(medians.index)
     stalls = [f"from {depths[i]} to {depths[i + 1]}" for i in np.flatnonzero(~adds)]
-    return Finding(words, f"depends on the layer: no growth {', '.join(stalls)}")
+    return Finding(words, f"depends on the layer: the steps do not grow {', '.join(stalls)} layers")
 
 
 def batch_norm_steps_stay(tables: StudyTables) -> Finding:
@@ -43,9 +43,9 @@ def batch_norm_steps_stay(tables: StudyTables) -> Finding:
         least = medians.idxmin()
         return Finding(
             words,
-            f"depends on the baseline depth: at most {medians.max() / medians.iloc[0]:.2g} times "
-            f"the steps at depth {medians.index[0]}, but {medians.max() / medians.min():.2g} times "
-            f"the steps at depth {least}",
+            f"depends on the baseline depth: {medians.idxmax()} layers need "
+            f"{medians.max() / medians.iloc[0]:.2g} times the steps of {medians.index[0]}, but "
+            f"{medians.max() / medians.min():.2g} times the steps of {least}",
         )
     return Finding(words, NOT_REPRODUCED)
 
@@ -61,10 +61,12 @@ CLAIMS = {
         "Without batch norm, steps to 90% accuracy grow with every added layer",
         "Rawles 2018",
         plain_steps_grow,
+        needs=lambda trial: not trial.batch_norm,
     ),
     2: Claim(
         "With batch norm, steps to 90% accuracy are nearly the same at every depth",
         "Rawles 2018",
         batch_norm_steps_stay,
+        needs=lambda trial: trial.batch_norm,
     ),
 }

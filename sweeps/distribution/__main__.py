@@ -27,7 +27,7 @@ from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
@@ -51,13 +51,13 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per arm and seed."""
     every = min(values.record_every, values.max_steps)
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             batch_norm=batch_norm,
             seed=seed,
             optimizer="sgd",
@@ -119,6 +119,13 @@ STUDY = Study(
     trials=trials,
     varied=("depth", "batch_norm"),
     draw=draw,
+    captions={
+        "accuracy_by_step.png": "Compare how soon the two arms rise, and where they end.",
+        "percentiles.png": (
+            "The band holds the middle 70% of a sigmoid's inputs. Does it stay in place during "
+            "training, or does it wander?"
+        ),
+    },
     defaults={
         "activation": "sigmoid",
         "hidden_units": "100,100,100",

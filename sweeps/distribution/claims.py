@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from sweeps.harness.claims import Claim
 from sweeps.harness.claims.evidence import (
     StudyTables,
@@ -11,7 +13,13 @@ from sweeps.harness.claims.evidence import (
     pick,
     under,
 )
-from sweeps.harness.claims.verdicts import NOT_REPRODUCED, REPRODUCED, Finding, all_or_some
+from sweeps.harness.claims.verdicts import (
+    NOT_REPRODUCED,
+    REPRODUCED,
+    Finding,
+    UndecidedError,
+    all_parts,
+)
 from sweeps.harness.results.tables import target
 from sweeps.harness.trial import arm_name
 
@@ -30,11 +38,13 @@ def higher_and_sooner(tables: StudyTables) -> Finding:
         f"{target(group)} {in_steps(group)}"
         for name, group in ((arm_name(False), plain), (arm_name(True), normed))
     )
+    if not np.isfinite([median_steps(plain), median_steps(normed)]).any():
+        raise UndecidedError("neither arm reaches the target")
     parts = {
         "the accuracy is higher": normed.final_accuracy.median() > plain.final_accuracy.median(),
         "the steps are fewer": median_steps(normed) < median_steps(plain),
     }
-    return Finding(words, all_or_some(parts, "the part"))
+    return Finding(words, all_parts(parts))
 
 
 def percentiles_stay(tables: StudyTables) -> Finding:

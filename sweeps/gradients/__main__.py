@@ -31,7 +31,7 @@ from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
@@ -56,7 +56,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     define.integer("width", 100, "Units of each hidden layer of the deeper networks.", at_least=1)
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per network, activation, arm and seed. The deepest networks come first."""
     networks = [(values.width,) * depth for depth in sorted(values.deep, reverse=True)]
     networks += [values.hidden_units[:d] for d in range(len(values.hidden_units), 0, -1)]
@@ -64,7 +64,7 @@ def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             hidden_units=units,
             activation=activation,
             batch_norm=batch_norm,
@@ -134,8 +134,17 @@ STUDY = Study(
     trials=trials,
     varied=("depth", "activation", "batch_norm"),
     draw=draw,
+    captions={
+        "gradients_*.png": (
+            "A level line means that every layer gets gradients of the same size. A slope means "
+            "that gradients shrink or grow from layer to layer."
+        ),
+    },
     defaults={"activation": ["relu", "sigmoid"]},
-    without=("max_steps", "eval_every"),
+    without={
+        "max_steps": "training ends with the last of --record_steps.",
+        "eval_every": "networks are evaluated once, after the last of --record_steps.",
+    },
     define_flags=define_flags,
     show=ratios,
 )

@@ -6,8 +6,8 @@ import numpy as np
 
 from sweeps.harness.claims import Claim
 from sweeps.harness.claims.evidence import StudyTables, pick
-from sweeps.harness.claims.verdicts import Finding, NotRunError, all_or_some
-from sweeps.harness.trial import arm_name
+from sweeps.harness.claims.verdicts import Finding, UndecidedError, all_or_some
+from sweeps.harness.trial import HIDDEN_UNITS, arm_name
 
 
 def gradients_shrink(tables: StudyTables) -> Finding:
@@ -25,7 +25,7 @@ def gradients_shrink(tables: StudyTables) -> Finding:
     widths = frame.hidden_units.astype(str).str.split("-").map(lambda each: len(set(each)))
     unequal = frame[widths > 1]
     if unequal.empty:
-        raise NotRunError("a network with unequal layers")
+        raise UndecidedError("the claim needs a network with unequal layers")
     frame = unequal[unequal.depth == unequal.depth.max()]
     ratios = {}
     for name, arm in (("sigmoid", False), ("relu", False), ("sigmoid", True), ("relu", True)):
@@ -57,7 +57,7 @@ def batch_norm_gradients_grow(tables: StudyTables) -> Finding:
     equal = frame.hidden_units.astype(str).str.split("-").map(lambda each: len(set(each)) == 1)
     frame = frame[equal & (frame.depth >= 10)]
     if frame.empty:
-        raise NotRunError("a network with ten or more equal layers")
+        raise UndecidedError("the claim needs a network with ten or more equal layers")
     growths, holds = [], {}
     for depth, rows in frame.groupby("depth"):
         growth = [_growth(run) for _, run in rows.groupby("trial_id")]
@@ -66,7 +66,7 @@ def batch_norm_gradients_grow(tables: StudyTables) -> Finding:
     trials = pick(tables.trials("activation", "depth", "final_accuracy"), activation="relu")
     final = pick(trials, batch_norm=True).groupby("depth").final_accuracy.median()
     if len(final) < 2:
-        raise NotRunError("networks of several depths")
+        raise UndecidedError("the claim needs networks of several depths")
     shown = ", ".join(f"{depth} layers {final[depth]:.1%}" for depth in final.index[-2:])
     words = (
         f"median growth of the squared gradient norm per layer: {', '.join(growths)}; median "
@@ -96,11 +96,13 @@ CLAIMS = {
         "with ReLUs; batch norm keeps gradients level",
         "Ioffe & Szegedy 2015",
         gradients_shrink,
+        needs=lambda trial: trial.hidden_units == HIDDEN_UNITS,
     ),
     16: Claim(
         "In deep ReLU networks with batch norm, squared gradients grow 1.47 times per layer "
         "towards the input, and 50 layers are hard to train",
         "Yang et al. 2019",
         batch_norm_gradients_grow,
+        needs=lambda trial: trial.activation == "relu" and trial.batch_norm,
     ),
 }

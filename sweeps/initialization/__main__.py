@@ -28,7 +28,7 @@ from sweeps.harness.cli.study import Study, main
 from sweeps.harness.data import PARABOLA
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
@@ -42,7 +42,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
         "Data set. The points are generated from a fixed seed.",
         choices=[PARABOLA],
     )
-    define.integer("epochs", 12, "Passes through the 1,800 training points.", at_least=1)
+    flags.define_epochs(values, 12, "Passes through the 1,800 training points.")
     define.number(
         "kernel_stddev",
         0.1,
@@ -60,14 +60,15 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per activation, arm and seed."""
-    by_epoch = flags.by_epoch(values, len(dataset.y_train))
-    each = range(0, by_epoch["max_steps"] + 1, by_epoch["eval_every"])
+    by_epoch = flags.by_epoch(values, data.train_size)
+    last = by_epoch["max_steps"]
+    each = (*range(0, last, by_epoch["eval_every"]), last)
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             architecture="regression",
             activation=activation,
             batch_norm=batch_norm,
@@ -75,7 +76,7 @@ def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
             bn_logits=False,
             target_accuracy=None,
             record=("evaluation", "predictions", "histograms"),
-            record_steps=tuple(each),
+            record_steps=each,
             **by_epoch,
         )
         for activation in values.activation
@@ -179,6 +180,13 @@ STUDY = Study(
     trials=trials,
     varied=("activation", "batch_norm"),
     draw=draw,
+    captions={
+        "fit.png": "The dots are the data. Which networks follow the parabola?",
+        "histograms_*.png": "Values piled up at the ends of a panel mean saturated or dead units.",
+        "test_error.png": (
+            "The noise in the data alone gives an error of 4. Which networks get close to it?"
+        ),
+    },
     defaults={
         "activation": ["relu", "tanh"],
         "hidden_units": "10,10,10,10,10,10,10,10",
@@ -186,7 +194,11 @@ STUDY = Study(
         "batch_size": 64,
         "bn_momentum": 0.5,
     },
-    without=("dataset", "max_steps", "eval_every", "target_accuracy", "bn_logits"),
+    without={
+        "eval_every": "networks are evaluated after each of --epochs.",
+        "target_accuracy": "its networks fit points, so they have an error and no accuracy.",
+        "bn_logits": "as in the tutorial, the output has no batch norm.",
+    },
     helps={
         "data_dir": "Ignored. The points are generated.",
         "learning_rate": "Learning rate of Adam. The default is the tutorial's.",

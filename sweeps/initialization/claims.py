@@ -6,7 +6,7 @@ import numpy as np
 
 from sweeps.harness.claims import Claim
 from sweeps.harness.claims.evidence import StudyTables, pick
-from sweeps.harness.claims.verdicts import NOT_REPRODUCED, Finding, all_or_some, some_of
+from sweeps.harness.claims.verdicts import NOT_REPRODUCED, Finding, all_parts, some_of
 from sweeps.harness.trial import arm_name
 
 
@@ -69,7 +69,7 @@ def plain_tanh_saturates(tables: StudyTables) -> Finding:
         "plain saturates at both ends": min(shares[False]) >= 0.1,
         "batch norm saturates at most half as much": sum(shares[True]) <= sum(shares[False]) / 2,
     }
-    return Finding(words, all_or_some(parts, "the part"))
+    return Finding(words, all_parts(parts))
 
 
 def _share_beyond(row, bound):
@@ -87,11 +87,13 @@ CLAIMS = {
         "A badly initialized ReLU network fits a parabola with batch norm but not without",
         "Morvan",
         relu_cannot_fit_without,
+        needs=lambda trial: trial.activation == "relu",
     ),
     12: Claim(
         "In a badly initialized network, tanh activations saturate at both ends; batch norm "
         "prevents this",
         "Morvan",
         plain_tanh_saturates,
+        needs=lambda trial: trial.activation == "tanh",
     ),
 }

@@ -30,7 +30,7 @@ from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
@@ -55,12 +55,12 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per activation, learning rate, arm and seed, and with batch norm per decay."""
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             activation=activation,
             learning_rate=rate,
             decay_steps=decay or None,
@@ -135,6 +135,16 @@ STUDY = Study(
     trials=trials,
     varied=("activation", "learning_rate", "decay_steps", "batch_norm"),
     draw=draw,
+    captions={
+        "best_accuracy.png": (
+            "How far to the right does each arm stay high? That is its range of usable learning "
+            "rates."
+        ),
+        "steps_to_target.png": "Lower is faster. A triangle is a run that missed the target.",
+        "decay.png": (
+            "Compare the decays at each learning rate: how much accuracy does a faster decay cost?"
+        ),
+    },
     defaults={
         "activation": ["relu", "sigmoid"],
         "learning_rate": [0.02, 0.1, 0.6, 3.0],

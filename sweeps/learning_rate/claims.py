@@ -8,7 +8,7 @@ from sweeps.harness.claims.verdicts import (
     NOT_REPRODUCED,
     REPRODUCED,
     Finding,
-    NotRunError,
+    UndecidedError,
     all_or_some,
 )
 from sweeps.harness.results.tables import median
@@ -121,7 +121,7 @@ def fast_decay_costs_nothing(tables: StudyTables) -> Finding:
     trials = tables.trials("activation", "learning_rate", "decay_steps", "best_accuracy")
     trials = pick(trials, batch_norm=True).dropna(subset=["decay_steps"])
     if trials.decay_steps.nunique() < 2:
-        raise NotRunError("two decays of the learning rate with batch norm")
+        raise UndecidedError("the claim needs two decays of the learning rate with batch norm")
     fast, slow = trials.decay_steps.min(), trials.decay_steps.max()
     keys = ["activation", "learning_rate", "decay_steps"]
     best = trials.groupby(keys).best_accuracy.median().unstack()
@@ -139,20 +139,24 @@ CLAIMS = {
         "Batch norm reaches the plain network's accuracy in far fewer steps",
         "Ioffe & Szegedy 2015",
         far_fewer_steps,
+        needs=lambda trial: trial.activation == "relu" and trial.decay_steps is None,
     ),
     7: Claim(
         "Batch norm trains at learning rates at which plain networks diverge or stall",
         "Ioffe & Szegedy 2015",
         trains_where_plain_does_not,
+        needs=lambda trial: trial.decay_steps is None,
     ),
     8: Claim(
         "Sigmoid networks train only with batch norm, and are less accurate than ReLU networks",
         "Ioffe & Szegedy 2015",
         sigmoid_trains_behind_relu,
+        needs=lambda trial: trial.decay_steps is None,
     ),
     25: Claim(
         "With batch norm, decaying the learning rate six times faster costs no accuracy",
         "Ioffe & Szegedy 2015",
         fast_decay_costs_nothing,
+        needs=lambda trial: trial.decay_steps is not None,
     ),
 }

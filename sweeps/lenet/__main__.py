@@ -32,16 +32,15 @@ from sweeps.harness.errors import UserError
 from sweeps.harness.trial import arm_name
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
 
 def define_flags(values: absl_flags.FlagValues) -> None:
     """Defines the flags for the number of epochs and the learning rates to combine."""
-    define = flags.Definer(values)
-    define.integer("epochs", 10, "Passes through the training images.", at_least=1)
-    define.switch(
+    flags.define_epochs(values, 10, "Passes through the training images.")
+    flags.Definer(values).switch(
         "published_pair",
         True,
         "Train the plain network only at the lowest learning rate, and the network with batch norm "
@@ -50,18 +49,18 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per arm, learning rate and seed. Curves have one row per epoch."""
     if len(values.hidden_units) != 4:
         raise UserError(
             f"--hidden_units={','.join(map(str, values.hidden_units))}: LeNet has two convolutions "
             "and two hidden dense layers. Give four numbers, such as 6,16,120,84."
         )
-    by_epoch = flags.by_epoch(values, len(dataset.y_train))
+    by_epoch = flags.by_epoch(values, data.train_size)
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             architecture="lenet",
             learning_rate=rate,
             batch_norm=batch_norm,
@@ -124,6 +123,12 @@ STUDY = Study(
     trials=trials,
     varied=("learning_rate", "batch_norm"),
     draw=draw,
+    captions={
+        "curves.png": (
+            "Left: how soon the loss falls. Right: how much the accuracy jumps from one epoch to "
+            "the next."
+        ),
+    },
     defaults={
         "activation": "sigmoid",
         "hidden_units": "6,16,120,84",
@@ -132,7 +137,10 @@ STUDY = Study(
         "jit_compile": True,
         "seeds": 3,
     },
-    without=("max_steps", "eval_every", "bn_logits"),
+    without={
+        "eval_every": "networks are evaluated after each of --epochs.",
+        "bn_logits": "as published, the output layer has no batch norm.",
+    },
     helps={
         "hidden_units": "Filters of the two convolutions and units of the two hidden dense layers, "
         "separated by commas.",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from sweeps.harness.claims import Claim
 from sweeps.harness.claims.evidence import StudyTables, first_step, or_never, pick, within
-from sweeps.harness.claims.verdicts import Finding, NotRunError, all_or_some, some_of
+from sweeps.harness.claims.verdicts import Finding, UndecidedError, all_parts, some_of
 from sweeps.harness.results.tables import median
 
 
@@ -30,11 +32,13 @@ def lenet_loss_falls_at_once(tables: StudyTables) -> Finding:
         f"median epochs to a training loss of 0.55: plain {or_never(late)} (learning rate "
         f"{rates.min():g}), batch norm {or_never(soon)} (learning rate {rates.max():g})"
     )
+    if not np.isfinite([late, soon]).any():
+        raise UndecidedError("no network reaches a training loss of 0.55")
     parts = {
         "batch norm needs at most two epochs": soon <= 2,
         "plain needs at least twice as many": within(2 * soon, late),
     }
-    return Finding(words, all_or_some(parts, "the part"))
+    return Finding(words, all_parts(parts))
 
 
 def lenet_accuracy_swings(tables: StudyTables) -> Finding:
@@ -52,7 +56,7 @@ def lenet_accuracy_swings(tables: StudyTables) -> Finding:
     ).dropna(subset=["test_accuracy"])
     falls = frame.groupby("trial_id").test_accuracy.agg(lambda a: (-a.diff()).max()).dropna()
     if falls.empty:
-        raise NotRunError("a second epoch")
+        raise UndecidedError("the claim needs a second epoch")
     swinging = int((falls >= 0.02).sum())
     words = (
         f"largest drop in test accuracy from one epoch to the next: median "
@@ -72,5 +76,6 @@ CLAIMS = {
         "At a learning rate near 1, the test accuracy of LeNet with batch norm swings",
         "LeNet tutorials",
         lenet_accuracy_swings,
+        needs=lambda trial: trial.batch_norm,
     ),
 }

@@ -30,7 +30,7 @@ from sweeps.harness.cli.study import Study, main
 from sweeps.moving_average.steps import first_steps
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
@@ -42,13 +42,13 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per seed."""
     every = min(values.record_every, values.max_steps)
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             batch_norm=True,
             bn_momentum=0.0,
             seed=seed,
@@ -120,8 +120,20 @@ STUDY = Study(
     trials=trials,
     varied=("depth", "batch_norm"),
     draw=draw,
+    captions={
+        "accuracy_by_step.png": (
+            "All lines belong to the same training runs. Only the statistics for inference "
+            "differ, so every gap is lag and not slow training."
+        ),
+    },
     defaults={"max_steps": 300},
-    without=("batch_norm", "bn_momentum", "bn_layer", "eval_every"),
+    without={
+        "batch_norm": "all its networks have batch norm, because it compares the statistics that "
+        "batch norm uses in inference.",
+        "bn_momentum": "it compares moving averages of several momenta in each network.",
+        "bn_layer": "it computes its averages with the arithmetic of kerasbn.BatchNorm.",
+        "eval_every": "use --record_every, the steps between two evaluations with all statistics.",
+    },
     define_flags=define_flags,
     show=medians,
 )

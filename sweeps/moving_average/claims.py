@@ -10,7 +10,7 @@ from sweeps.harness.claims.verdicts import (
     NOT_REPRODUCED,
     REPRODUCED,
     Finding,
-    NotRunError,
+    UndecidedError,
     all_or_some,
 )
 from sweeps.harness.results.tables import median
@@ -30,11 +30,11 @@ def momentum_decides(tables: StudyTables) -> Finding:
     steps = _statistics_steps(tables)
     momenta = steps[steps.index.str.fullmatch(r"momentum [\d.]+")]
     if len(momenta) < 2:
-        raise NotRunError("several momenta")
+        raise UndecidedError("the claim needs several momenta")
     medians = momenta.apply(lambda row: median(row.to_numpy(float)), axis=1)
     words = ", ".join(f"{name}: {or_never(value)}" for name, value in medians.items())
     if not np.isfinite(medians.min()):
-        raise NotRunError("runs that reach the target")
+        raise UndecidedError("there are no runs that reach the target")
     fastest = momenta.loc[medians.idxmin()]
     ratio, seeds = medians.max() / medians.min(), fastest.max() / fastest.min()
     words = f"median steps by statistics: {words}; slowest seed over fastest: {seeds:.2g}"
@@ -59,9 +59,11 @@ def debiased_removes_lag(tables: StudyTables) -> Finding:
     kinds = ("recalibrated", "momentum 0.99, debiased")
     missing = [kind for kind in (*kinds, "batch", "momentum 0.99") if kind not in steps]
     if missing:
-        raise NotRunError(", ".join(missing))
+        raise UndecidedError(f"there are no results for {', '.join(missing)}")
     if not np.isfinite(steps["batch"]):
-        raise NotRunError("runs that reach the target with the test batch's statistics")
+        raise UndecidedError(
+            "there are no runs that reach the target with the test batch's statistics"
+        )
     words = ", ".join(
         f"{kind}: {or_never(steps[kind])}" for kind in ("momentum 0.99", *kinds, "batch")
     )

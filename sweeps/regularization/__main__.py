@@ -26,7 +26,7 @@ from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
@@ -50,7 +50,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
         must_be="at least 0",
         check=lambda v: v >= 0,
     )
-    define.integer("epochs", 30, "Passes through the training images.", at_least=1)
+    flags.define_epochs(values, 30, "Passes through the training images.")
     define.integer(
         "train_examples",
         5000,
@@ -60,14 +60,14 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per arm, dropout rate, L2 factor and seed."""
-    examples = min(values.train_examples, len(dataset.y_train))
+    examples = min(values.train_examples, data.train_size)
     by_epoch = flags.by_epoch(values, examples)
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             batch_norm=batch_norm,
             dropout=dropout or None,
             l2=l2 or None,
@@ -157,8 +157,13 @@ STUDY = Study(
     trials=trials,
     varied=("dropout", "l2", "batch_norm"),
     draw=draw,
+    captions={
+        "error.png": (
+            "Compare the bars for training and test: their difference is the generalization gap."
+        ),
+    },
     defaults={"hidden_units": "500,400,300"},
-    without=("max_steps", "eval_every"),
+    without={"eval_every": "networks are evaluated after each of --epochs."},
     define_flags=define_flags,
     show=medians,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sweeps.harness.claims import Claim
 from sweeps.harness.claims.evidence import StudyTables, under
-from sweeps.harness.claims.verdicts import Finding, NotRunError, all_or_some
+from sweeps.harness.claims.verdicts import Finding, UndecidedError, all_parts
 
 
 def regularization_matters_less(tables: StudyTables) -> Finding:
@@ -26,7 +26,7 @@ def regularization_matters_less(tables: StudyTables) -> Finding:
     for arm in (False, True):
         of_arm = under(medians, arm)
         if (0.0, 0.0) not in of_arm.index:
-            raise NotRunError("runs without dropout and L2")
+            raise UndecidedError("there are no runs without dropout and L2")
         gaps[arm] = of_arm.gap[(0.0, 0.0)]
         ranges[arm] = of_arm.test.max() - of_arm.test.min()
     words = (
@@ -38,7 +38,7 @@ def regularization_matters_less(tables: StudyTables) -> Finding:
         "the gap is smaller": gaps[True] < gaps[False],
         "dropout and L2 change the accuracy less": ranges[True] < ranges[False],
     }
-    return Finding(words, all_or_some(parts, "the part"))
+    return Finding(words, all_parts(parts))
 
 
 CLAIMS = {

@@ -136,6 +136,9 @@ COMMAND = command.Command(
     question=__doc__.splitlines()[0],
     define_flags=define_flags,
     run=run,
+    captions={
+        "inference.png": "The part of a bar above 1 is the time that folding saves.",
+    },
     when_interrupted="Nothing was written: tables come at the end.",
 )
 

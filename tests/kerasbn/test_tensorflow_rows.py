@@ -1,4 +1,4 @@
-"""The compiled kernel, forced on shapes that are small for it."""
+"""The compiled kernel, on smaller shapes than it usually gets."""
 
 import keras
 import numpy as np
@@ -14,8 +14,10 @@ import tensorflow as tf
 import kerasbn
 from kerasbn.kernels import tensorflow_rows as rows
 
+from .matrices import half_by_default
+
 EPSILON = 1e-3
-# One row; fewer than a fold's; no multiple of the folds; few channels; a size that widens unevenly.
+# One row; less than a fold; not a multiple of a fold; few channels; a size that widens unevenly.
 SHAPES = [(1, 3), (20, 4), (331, 17), (64, 3, 3, 6), (9, 5, 5, 6), (40, 7, 5)]
 
 
@@ -27,12 +29,15 @@ def parameters(features):
     return make
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("within", [False, True])
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-11)])
+@pytest.mark.parametrize(
+    ("dtype", "within", "shape"),
+    half_by_default(["float32", "float64"], [False, True], SHAPES),
+    ids=str,
+)
 def test_forward_and_backward_are_the_reference(
-    features, parameters, assert_close, shape, within, dtype, tolerance
+    features, parameters, assert_close, shape, within, dtype
 ):
+    tolerance = {"float32": 1e-5, "float64": 1e-11}[dtype]
     x = features(shape, means=(-1e4, 1e4), scales=(0.5, 20), dtype=dtype)
     dy = features(shape, seed=1, dtype=dtype)
     gamma, beta = parameters(shape[-1], dtype)
@@ -42,7 +47,7 @@ def test_forward_and_backward_are_the_reference(
     gradients = rows.backward(*map(tf.constant, (dy, x, gamma)), pivot, delta, inverse, within)
     expected, cache = reference.forward(x, gamma, beta, epsilon=EPSILON)
     dx, dgamma, dbeta = reference.backward(dy, cache)
-    scale = np.abs(gamma) / np.sqrt(EPSILON)  # of a dx that is nearly a difference of equals
+    scale = np.abs(gamma) / np.sqrt(EPSILON)  # dx is a difference of nearly equal terms
     assert_close(y, expected, tolerance, axes=cache.axes)
     assert_close(gradients[0], dx, tolerance, axes=cache.axes, at_least=scale)
     assert_close(gradients[1], dgamma.ravel(), tolerance, at_least=np.abs(dy).sum())
@@ -54,12 +59,12 @@ def test_forward_and_backward_are_the_reference(
 
 @pytest.mark.parametrize("shape", [(640, 30), (60, 200), (64, 8, 8, 6), (32, 20, 40)], ids=str)
 def test_layers_that_xla_compiles_together(features, parameters, assert_close, shape):
-    """Where it may compute a layer's output anew in each place that uses it."""
+    """XLA may recompute a layer's output wherever it is used."""
     x = features(shape, means=(-1e4, 1e4), scales=(0.5, 20))
     dy = features(shape, seed=1)
     gamma, beta = parameters(shape[-1], "float32")
     layers = [kerasbn.BatchNorm(epsilon=EPSILON) for _ in range(3)]
-    for layer, offset in zip(layers, (1e4, -3e3, 0), strict=True):  # of what the next one gets
+    for layer, offset in zip(layers, (1e4, -3e3, 0), strict=True):  # the next layer's mean
         layer.build(shape)
         layer.gamma.assign(gamma)
         layer.beta.assign(beta + offset)
@@ -82,7 +87,7 @@ def test_layers_that_xla_compiles_together(features, parameters, assert_close, s
     for cache in reversed(caches):
         gradients.append(reference.backward(upstream, cache))
         upstream = gradients[-1][0]
-    # What the second and third layers get is float32 at 1e4, so right to 1e-3 of a spread of one.
+    # The later layers get float32 values near 1e4, rounded to 1e-3 of their deviation.
     axes = caches[0].axes
     steepness = np.abs(gamma) / np.sqrt(EPSILON)
     assert_close(y, expected, 5e-3 / np.abs(gamma).min(), axes=axes)
@@ -121,8 +126,8 @@ def test_inference_is_the_formula(features, parameters, assert_close):
     [
         ((500, 100), (0,), True),
         ((500, 10), (0,), False),  # too small
-        ((None, 500), (0,), False),  # any number of rows
-        ((None, 28, 28, 6), (0, 1, 2), True),  # batches of images are of one size and a last one
+        ((None, 500), (0,), False),  # unknown number of rows
+        ((None, 28, 28, 6), (0, 1, 2), True),  # image batches have one size, except the last
         ((None, None, None, 64), (0, 1, 2), False),
         ((64, 100, 50), (0, 2), False),
         ((100, 500), (1,), False),

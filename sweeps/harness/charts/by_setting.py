@@ -11,6 +11,7 @@ import pandas as pd
 from sweeps.harness.charts import looks
 from sweeps.harness.charts.facets import Series
 from sweeps.harness.results import tables
+from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,7 +99,7 @@ def _budgets(ax, budgets):
         ax.axhline(budget, color="#777777", linestyle="--", linewidth=1)
         side = position % 2  # neighbouring lines may be too close for texts above each other
         ax.annotate(
-            f"not reached in {budget} steps",
+            f"not reached in {counted(budget, 'step')}",
             (0.99 if side else 0.01, budget),
             xycoords=("axes fraction", "data"),
             xytext=(0, 3),

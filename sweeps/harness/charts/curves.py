@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from sweeps.harness.charts import looks
@@ -65,7 +64,8 @@ def by_epoch(
 
     def curve(trial):
         rows = curves[curves.trial_id == trial.trial_id]
-        return np.arange(1, len(rows) + 1), rows[column].to_numpy(float)
+        epochs = rows.step.to_numpy() / trial.steps_per_execution
+        return epochs, rows[column].to_numpy(float)
 
     _line_per_seed(series, ax, curve)
     ax.set_ylim(0, top)

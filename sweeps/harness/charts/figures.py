@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from sweeps.harness.results.store import write_whole
+from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,14 +32,14 @@ def settings(trials: pd.DataFrame) -> str:
         options = ", ".join(f"{name} {_values(trials[f'bn_{name}'])}" for name in names)
         parts.append(f"batch norm: {options}" if options else "batch norm")
     seeds = trials.seed.nunique()
-    return " · ".join([*parts, f"{seeds} seed{'s' if seeds > 1 else ''}"])
+    return " · ".join([*parts, counted(seeds, "seed")])
 
 
 def depths(trials: pd.DataFrame) -> str:
     """The depths of the trials' networks in words, such as "7 hidden layers"."""
     least, most = trials.depth.min(), trials.depth.max()
-    depths = f"{most}" if least == most else f"{least} to {most}"
-    return f"{depths} hidden layer{'s' if most > 1 else ''}"
+    depths = counted(most, "hidden layer")
+    return depths if least == most else f"{least} to {depths}"
 
 
 def _values(column):

@@ -2,10 +2,10 @@
 
 Each study defines its claims in its own `claims.py`, in a dictionary `CLAIMS` from numbers to
 claims. A rule is a function of the study's tables on disk. It returns the measured numbers in words
-and a verdict: "reproduced", "not reproduced", or "depends on ..." with the condition that the
-numbers show. The rule's docstring, or a constant in its module, gives the thresholds. Medians are
-over seeds. A run that misses its target counts as infinite, and the number of runs that reached the
-target is always shown.
+and a verdict: "reproduced", "not reproduced", "depends on ..." with the condition that the numbers
+show, or "undecided: ..." with the missing evidence. The rule's docstring, or a constant in its
+module, gives the thresholds. Medians are over seeds. A run that misses its target counts as
+infinite, and the number of runs that reached the target is always shown.
 """
 
 from __future__ import annotations
@@ -15,21 +15,25 @@ from typing import NamedTuple
 
 from sweeps.harness.claims.evidence import StudyTables
 from sweeps.harness.claims.verdicts import (
+    DEPENDS,
     NOT_REPRODUCED,
-    NOT_RUN,
     REPRODUCED,
+    UNDECIDED,
     Finding,
-    NotRunError,
+    UndecidedError,
 )
+from sweeps.harness.trial import Trial
 
 __all__ = [
+    "DEPENDS",
     "NOT_REPRODUCED",
-    "NOT_RUN",
     "REPRODUCED",
+    "UNDECIDED",
     "Claim",
     "Finding",
-    "NotRunError",
     "StudyTables",
+    "UndecidedError",
+    "decide",
 ]
 
 
@@ -39,9 +43,32 @@ class Claim(NamedTuple):
     Attributes:
         text: The claim.
         source: The paper or tutorial that makes it.
-        rule: Function of (the study's tables). Returns the `Finding`.
+        rule: Function of (the study's tables). Returns the `Finding`, or raises `UndecidedError`.
+        needs: Whether the rule needs a trial of the study's default grid. Default: it needs all.
     """
 
     text: str
     source: str
     rule: Callable[[StudyTables], Finding]
+    needs: Callable[[Trial], bool] = lambda trial: True
+
+
+def decide(claim: Claim, tables: StudyTables) -> Finding:
+    """Decides on a claim.
+
+    Args:
+        claim: The claim.
+        tables: Tables of its study.
+
+    Returns:
+        The finding. With too little evidence the verdict is "undecided", whatever the numbers say.
+    """
+    try:
+        finding = claim.rule(tables)
+    except UndecidedError as error:
+        finding = Finding("", f"{UNDECIDED}: {error}")
+    try:
+        tables.require(claim.needs)
+    except UndecidedError as error:
+        return Finding(finding.measured, f"{UNDECIDED}: {error}")
+    return finding

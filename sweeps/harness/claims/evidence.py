@@ -1,18 +1,32 @@
-"""Reads a study's tables for the rules of claims, and sums them up in numbers and words."""
+"""Reads a study's tables for the rules of claims, and sums them up in numbers and words.
+
+The evidence of a claim is the study's *default grid*: the trials that its command runs without any
+flags. The tables may hold trials with other settings as well, but no rule sees them.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import lzma
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sweeps.harness.claims.verdicts import NotRunError
+from sweeps.harness.claims.verdicts import UndecidedError
+from sweeps.harness.data import DataSize
 from sweeps.harness.errors import UserError
 from sweeps.harness.results.tables import median, with_misses
+from sweeps.harness.trial import Trial, arm_name
 
 NEAR_CHANCE = 0.2  # twice the accuracy of guessing among ten classes
+
+
+# Function of (data size, number of seeds). Returns a study's default grid: trials by their ids.
+# With None as the number of seeds, the grid has the study's own number.
+Grid = Callable[[DataSize, int | None], Mapping[str, Trial]]
 
 
 class StudyTables:
@@ -20,30 +34,88 @@ class StudyTables:
 
     Args:
         folder: The study's results folder, RESULTS_DIR/DATASET/STUDY.
+        grids: Function of (study). Returns its default grid. None means that rules see all trials,
+            and is the default for every study.
     """
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self, folder: Path, grids: Callable[[str], Grid | None] = lambda study: None):
+        self._folder, self._grids = folder, grids
 
     def of_study(self, study: str) -> StudyTables:
         """The tables of another study on the same data."""
-        return StudyTables(self._folder.parent / study)
+        return StudyTables(self._folder.parent / study, self._grids)
+
+    def require(self, needs: Callable[[Trial], bool]) -> None:
+        """Checks that the trials of the default grid are finished, with every default seed.
+
+        Args:
+            needs: Whether a trial of the grid is needed.
+
+        Raises:
+            UndecidedError: If some of the needed trials are missing. The message describes them.
+        """
+        grid = self._grids(self._folder.name)
+        if grid is None:
+            return
+        needed = [trial for trial in grid(self._size, None).values() if needs(trial)]
+        trials = self._table("trials")
+        finished = set(trials.trial_id[trials.status != "failed"])
+        missing = [trial for trial in needed if trial.id not in finished]
+        if missing:
+            raise UndecidedError(
+                f"{len(missing)} of the {len(needed)} trials that the claim needs "
+                f"{'is' if len(missing) == 1 else 'are'} missing"
+                f"{_differences(missing, needed)}"
+            )
 
     def read(self, name: str, *columns: str) -> pd.DataFrame:
-        """Reads a table. Crashed trials are left out of the trials table.
+        """Reads a table. Trials that crashed, or have other settings, are left out.
 
         Args:
             name: Name of the table, without ".csv".
             columns: Columns that the table must have.
 
         Raises:
-            NotRunError: If the table does not exist or is empty.
+            UndecidedError: If the table does not exist or is empty.
             UserError: If it cannot be read or lacks one of the columns.
         """
+        frame = self._table(name, *columns)
+        if name == "trials" and "status" in frame:
+            frame = frame[frame.status != "failed"]
+        if "trial_id" in frame and self._evidence is not None:
+            frame = frame[frame.trial_id.isin(self._evidence)]
+        if frame.empty:
+            raise UndecidedError(
+                f"{self._folder.name}/{name}.csv has no trials with the settings of the claim"
+            )
+        return frame
+
+    @property
+    def _size(self) -> DataSize:
+        """The data set's name and size."""
+        name = self._folder.parent.name
+        known = DataSize.of(name)
+        if known is not None:
+            return known
+        sizes = set(self._table("trials").get("train_size", pd.Series(dtype=float)).dropna())
+        if len(sizes) != 1:
+            raise UndecidedError(f"the trials do not tell the number of {name} training images")
+        return DataSize(name, int(sizes.pop()))
+
+    @functools.cached_property
+    def _evidence(self) -> frozenset[str] | None:
+        """Ids of the trials that rules see, with any number of seeds. None: all trials."""
+        grid = self._grids(self._folder.name)
+        if grid is None:
+            return None
+        return frozenset(grid(self._size, int(self._table("trials").seed.max()) + 1))
+
+    def _table(self, name, *columns):
+        """Reads a table with all of its rows."""
         paths = [self._folder / f"{name}.csv", self._folder / f"{name}.csv.xz"]
         path = next((path for path in paths if path.exists()), None)
         if path is None:
-            raise NotRunError(f"there is no {self._folder.name}/{name}.csv")
+            raise UndecidedError(f"there is no {self._folder.name}/{name}.csv")
         remedy = f"Run python -m sweeps.{self._folder.name} again, or move the file away."
         try:
             frame = pd.read_csv(path, dtype={"trial_id": str})
@@ -55,10 +127,8 @@ class StudyTables:
                 f"{path} lacks the column {', '.join(missing)}. Another version of this project "
                 f"wrote it. {remedy}"
             )
-        if name == "trials" and "status" in frame:
-            frame = frame[frame.status != "failed"]
         if frame.empty:
-            raise NotRunError(f"{self._folder.name}/{name}.csv is empty")
+            raise UndecidedError(f"{self._folder.name}/{name}.csv is empty")
         return frame
 
     def trials(self, *columns: str) -> pd.DataFrame:
@@ -80,21 +150,40 @@ class StudyTables:
         return rows.merge(trials[list(settings)], on="trial_id")
 
 
+def _differences(missing: Sequence[Trial], needed: Sequence[Trial]) -> str:
+    """The settings that distinguish missing trials from the other needed ones, in words."""
+
+    def values(trials, name):
+        return dict.fromkeys(getattr(trial, name) for trial in trials)
+
+    names = ["depth", *(field.name for field in dataclasses.fields(Trial))]
+    words = []
+    for name in names:
+        found = values(missing, name)
+        if name == "hidden_units" or set(found) in ({None}, set(values(needed, name))):
+            continue
+        shown = [arm_name(v) if name == "batch_norm" else "none" if v is None else v for v in found]
+        words.append(f"{name.replace('_', ' ')} {', '.join(map(str, shown))}")
+    return f" ({'; '.join(words)})" if words else ""
+
+
 def pick(frame, **values):
-    """The rows with these values. Raises a NotRunError that names the values if there are none."""
+    """The rows with these values. Raises an UndecidedError that names them if there are none."""
     for name, value in values.items():
         frame = frame[frame[name] == value]
     if frame.empty:
-        raise NotRunError(", ".join(f"{name}={value}" for name, value in values.items()))
+        words = ", ".join(f"{name}={value}" for name, value in values.items())
+        raise UndecidedError(f"there are no results with {words}")
     return frame
 
 
 def under(indexed, *key):
-    """The entries under the first levels of an index. Raises a NotRunError if there are none."""
+    """Entries under the first levels of an index. Raises an UndecidedError if there are none."""
     try:
         return indexed.loc[key if len(key) > 1 else key[0]]
     except KeyError as error:
-        raise NotRunError(f"{key}") from error
+        words = ", ".join(map(str, key))
+        raise UndecidedError(f"there are no results for {words}") from error
 
 
 def median_steps(trials):
@@ -121,8 +210,10 @@ def steps_by(tables, column, **values):
     trials = pick(tables.trials(column, "steps_to_target"), **values)
     groups = dict(list(trials.groupby(column)))
     if len(groups) < 2:
-        raise NotRunError(f"several values of {column}")
+        raise UndecidedError(f"the claim needs several values of {column}")
     medians = pd.Series({value: median_steps(group) for value, group in groups.items()})
+    if not np.isfinite(medians).any():
+        raise UndecidedError("no run reached the target, or too few for a median")
     return medians, ", ".join(f"{value}: {in_steps(group)}" for value, group in groups.items())
 
 

@@ -7,12 +7,15 @@ A study is a folder with a `__main__.py` that defines `STUDY`. Its claims, if it
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sweeps.harness.claims import Claim
+    from sweeps.harness.claims.evidence import Grid
     from sweeps.harness.cli.study import Study
 
 _SWEEPS = Path(__file__).parents[2]
@@ -31,6 +34,22 @@ def study(name: str) -> Study | None:
     if name not in commands():
         return None
     return getattr(importlib.import_module(f"sweeps.{name}.__main__"), "STUDY", None)
+
+
+def grid(study_name: str) -> Grid | None:
+    """The default grid of a study, see `sweeps.harness.claims`. None if there is no such study."""
+    from sweeps.harness.cli.study import default_grid
+
+    found = study(study_name)
+    return None if found is None else functools.partial(default_grid, found)
+
+
+def captions(name: str) -> Mapping[str, str]:
+    """What to see in each chart of a command, one sentence by the pattern of its file name."""
+    if name not in commands():
+        return {}
+    module = importlib.import_module(f"sweeps.{name}.__main__")
+    return (getattr(module, "STUDY", None) or module.COMMAND).captions
 
 
 def claims() -> dict[int, tuple[str, Claim]]:

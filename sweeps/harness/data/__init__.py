@@ -3,7 +3,7 @@
 load(name, data_dir) -> Dataset
 """
 
-from sweeps.harness.data.dataset import DATASETS, PARABOLA, Dataset
+from sweeps.harness.data.dataset import DATASETS, PARABOLA, Dataset, DataSize
 from sweeps.harness.data.loading import load
 
-__all__ = ["DATASETS", "PARABOLA", "Dataset", "load"]
+__all__ = ["DATASETS", "PARABOLA", "DataSize", "Dataset", "load"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,25 @@ DATASETS = ("auto", "mnist", "mnist_5k", "fashion_mnist", "custom")
 PARABOLA = "parabola"
 TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+# Number of training examples, by the name of the data set. Custom data have any number.
+_TRAIN_SIZES = {"mnist": 60_000, "fashion_mnist": 60_000, "mnist_5k": 4_000, PARABOLA: 1_800}
+
+
+class DataSize(NamedTuple):
+    """A data set's name and size, which is all that a study's grid of trials depends on.
+
+    Attributes:
+        name: Name of the data set.
+        train_size: Number of training examples.
+    """
+
+    name: str
+    train_size: int
+
+    @classmethod
+    def of(cls, name: str) -> DataSize | None:
+        """The size of a data set by its name. `None` for custom data."""
+        return cls(name, _TRAIN_SIZES[name]) if name in _TRAIN_SIZES else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +61,14 @@ class Dataset:
             getattr(self, key).setflags(write=False)
 
     @property
+    def size(self) -> DataSize:
+        """The data set's name and number of training examples."""
+        return DataSize(self.name, len(self.y_train))
+
+    @property
     def unit(self) -> str:
-        """The word for the examples: "images" or "points"."""
-        return "points" if self.name == PARABOLA else "images"
+        """The word for an example: "image" or "point"."""
+        return "point" if self.name == PARABOLA else "image"
 
     @functools.cached_property
     def fingerprint(self) -> str:

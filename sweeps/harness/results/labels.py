@@ -118,5 +118,5 @@ def _words(name, value, exact):
     elif isinstance(value, float):
         shown = repr(float(value)) if exact else f"{value:.4g}"
     else:
-        shown = f"{value:,}" if name == "train_examples" else str(value)
+        shown = value if isinstance(value, str) else f"{value:,}"
     return _WORDS.get(name, name.removeprefix("bn_").replace("_", " ") + " {}").format(shown)

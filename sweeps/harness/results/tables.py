@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import lzma
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -49,6 +49,7 @@ _NULLABLE = {
     "bn_virtual_batch_size": "Int64",
     "group_norm": "Int64",
     "train_examples": "Int64",
+    "train_size": "Int64",
 }
 TRIAL_COLUMNS = [
     *_FIRST_COLUMNS,
@@ -57,6 +58,7 @@ TRIAL_COLUMNS = [
     *_ENVIRONMENT,
     "commit",
     "finished_at",
+    "train_size",
 ]
 
 
@@ -89,6 +91,41 @@ def from_records(records: Iterable[dict[str, Any]], varied: Sequence[str]) -> Ta
     trials = trials_table(records)
     summary = summary_table(trials, varied)
     return Tables(trials, curves_table(records), summary, recorded_tables(records))
+
+
+def select(tables: Tables, trial_ids: Collection[str], varied: Sequence[str]) -> Tables:
+    """The tables of some of the trials.
+
+    Args:
+        tables: Tables of all trials.
+        trial_ids: Ids of the trials to keep.
+        varied: Columns that the study varies.
+    """
+
+    def keep(frame):
+        return frame[frame.trial_id.isin(list(trial_ids))]
+
+    trials = keep(tables.trials)
+    recorded = {name: keep(frame) for name, frame in tables.recorded.items()}
+    return Tables(trials, keep(tables.curves), summary_table(trials, varied), recorded)
+
+
+def irreplaceable(folder: Path, about_to_run: Collection[str] = ()) -> set[str]:
+    """Ids of the trials that new tables would lose: they are in trials.csv but have no record.
+
+    Args:
+        folder: The study's results folder.
+        about_to_run: Ids of the trials of this run. A folder with records may lack some of these,
+            because the run makes them again. A folder without any record holds published results,
+            in which every trial counts.
+    """
+    path = folder / "trials.csv"
+    if not path.exists():
+        return set()
+    # The record of a damaged file keeps its name, with another ending.
+    records = {record.name.partition(".")[0] for record in (folder / "trials").glob("*.json*")}
+    lost = set(pd.read_csv(path, usecols=["trial_id"], dtype=str).trial_id) - records
+    return lost - set(about_to_run) if records else lost
 
 
 def trials_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:

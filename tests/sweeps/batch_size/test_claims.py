@@ -27,7 +27,11 @@ def batches(*rows):
 
 @pytest.mark.parametrize(
     ("accuracies", "verdict"),
-    [([0.1, 0.11], YES), ([0.1, 0.5], "depends on the seed: 1 of 2"), ([0.5, 0.5], NO)],
+    [
+        ([0.1, 0.11], YES),
+        ([0.1, 0.5], "depends on the seed: it holds for 1 of 2"),
+        ([0.5, 0.5], NO),
+    ],
 )
 def test_batch_of_one(judge, accuracies, verdict):
     rows = [("batch norm", 1, a) for a in accuracies]
@@ -39,8 +43,8 @@ def test_batch_of_one(judge, accuracies, verdict):
     ("batch_norm", "group_norm", "verdict"),
     [
         (0.9, 0.95, YES),
-        (0.95, 0.95, "depends on the part: yes: group norm does not"),
-        (0.9, 0.9, "depends on the part: yes: batch norm gets worse"),
+        (0.95, 0.95, "depends on the part: it is true that group norm does not"),
+        (0.9, 0.9, "depends on the part: it is true that batch norm gets worse"),
         (0.95, 0.9, NO),
     ],
 )
@@ -61,7 +65,7 @@ def test_small_batches(judge, batch_norm, group_norm, verdict):
     ("at_2", "at_8", "verdict"),
     [
         (0.92, 0.97, YES),
-        (0.92, 0.95, "depends on the batch size: yes: 2; no: 8"),
+        (0.92, 0.95, "depends on the batch size: it holds for 2, but not for 8"),
         (0.9, 0.95, NO),
     ],
 )
@@ -78,5 +82,5 @@ def test_renorm(judge, at_2, at_8, verdict):
 
 
 def test_nothing_to_compare_is_no_verdict(judge):
-    with pytest.raises(claims.NotRunError, match="runs to compare"):
+    with pytest.raises(claims.UndecidedError, match="runs to compare"):
         judge(19, trials=batches(("batch norm", 2, 0.9), ("renorm", 8, 0.9)))

@@ -34,7 +34,11 @@ def arms(seconds_at_2):
     ("multiple", "seconds", "verdict"),
     [
         (1.2, 4.0, YES),
-        (1.2, 3.0, "depends on the depth: yes: 1; no: 2"),  # a half, of seconds as of steps
+        (
+            1.2,
+            3.0,
+            "depends on the depth: it holds for 1, but not for 2",
+        ),  # a half, of seconds as of steps
         (1.04, 4.0, NO),  # in a quarter of the rounds no longer than plain: 0.99
     ],
 )
@@ -56,7 +60,7 @@ def test_a_gain_needs_both_arms_at_the_target(judge):
     frame.loc[~frame.batch_norm, ["steps_to_target", "seconds_to_target"]] = None
     judge(2, trials=frame)
     steps = networks(("dense net", 1, "graph", "kerasbn", 1.2))
-    with pytest.raises(claims.NotRunError, match="both arms reaches the target"):
+    with pytest.raises(claims.UndecidedError, match="both arms reaches the target"):
         judge(3, steps=steps)
 
 
@@ -81,8 +85,8 @@ def layers(**microseconds):
         (
             [40, 80, 50],
             [20, 20, 60],
-            "depends on the method and the input: yes: kernel on images and sequences, XLA on "
-            "rows; no: kernel on rows, XLA on images and sequences",
+            "depends on the method and the input: it holds for kernel on images and sequences, "
+            "XLA on rows, but not for kernel on rows, XLA on images and sequences",
         ),
         ([60, 60, 60], [90, 90, 110], NO),
     ],
@@ -101,7 +105,7 @@ def test_fusing(judge, kernel, xla, verdict):
         (
             (1.25, 0.8),
             1.3,
-            "depends on the network and the mode: yes: dense net in graph; no: LeNet",
+            "depends on the network and the mode: it holds for dense net in graph, but",
         ),
         ((1.1, 1.3), 0.9, NO),
     ],
@@ -120,8 +124,8 @@ def test_folded(judge, dense, lenet, verdict):
 
 @pytest.mark.parametrize("number", [3, 23, 24])
 def test_cost_without_its_tables_is_not_run(judge, number):
-    with pytest.raises(claims.NotRunError, match=r"there is no cost/\w+\.csv"):
+    with pytest.raises(claims.UndecidedError, match=r"there is no cost/\w+\.csv"):
         judge(number)
     steps = networks(("dense net", 1, "graph", "kerasbn", 1.2))
-    with pytest.raises(claims.NotRunError, match=r"there is no depth/trials\.csv"):
+    with pytest.raises(claims.UndecidedError, match=r"there is no depth/trials\.csv"):
         judge(3, steps=steps)

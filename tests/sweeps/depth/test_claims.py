@@ -3,17 +3,19 @@
 import pytest
 from claim_tables import NO, YES, assert_verdict, depths
 
+from sweeps.harness import claims
+
 
 @pytest.mark.parametrize(
     ("number", "arm", "steps", "verdict"),
     [
         (1, False, (17, 20, 25), YES),
         (1, False, (17, 20, None), YES),
-        (1, False, (17, 30, 25), "depends on the layer: no growth from 2 to 3"),
-        (1, False, (17, None, None), "depends on the layer: no growth from 2 to 3"),
+        (1, False, (17, 30, 25), "depends on the layer: the steps do not grow from 2 to 3"),
+        (1, False, (17, None, None), "depends on the layer: the steps do not grow from 2 to 3"),
         (1, False, (17, 20, 16), NO),
         (2, True, (16, 12, 18), YES),
-        (2, True, (16, 9, 19), "depends on the baseline depth: at most 1.2 times"),
+        (2, True, (16, 9, 19), "depends on the baseline depth: 3 layers need 1.2 times"),
         (2, True, (16, 17, 30), NO),
         (2, True, (16, 17, None), NO),
     ],
@@ -26,5 +28,7 @@ def test_depth(judge, number, arm, steps, verdict):
         assert "3: >300 (0/3)" in finding.measured
 
 
-def test_what_never_reaches_the_target_is_not_constant(judge):
-    assert_verdict(judge(2, trials=depths(True, None, None)), NO)
+def test_claims_are_undecided_if_no_run_reaches_the_target(judge):
+    for number, batch_norm in ((1, False), (2, True)):
+        with pytest.raises(claims.UndecidedError, match="no run reached the target"):
+            judge(number, trials=depths(batch_norm, None, None))

@@ -8,7 +8,11 @@ from claim_tables import NO, YES, assert_verdict, rows_of, trial, trials
     ("accuracy", "steps", "verdict"),
     [
         (0.97, 50, YES),
-        (0.97, 150, "depends on the part: yes: the accuracy is higher; no: the steps are fewer"),
+        (
+            0.97,
+            150,
+            "depends on the part: it is true that the accuracy is higher, but",
+        ),
         (0.93, 150, NO),
     ],
 )

@@ -26,7 +26,10 @@ def gradients(judge, number, networks, norm, **columns):
     ("ratios", "verdict"),
     [
         ((0.01, 0.8, 1.5, 0.5), YES),
-        ((0.01, 0.8, 1.5, 5.0), "depends on the network: yes: plain sigmoid, plain relu, batch"),
+        (
+            (0.01, 0.8, 1.5, 5.0),
+            "depends on the network: it holds for plain sigmoid, plain relu, batch",
+        ),
         ((0.5, 9.0, 9.0, 5.0), NO),
     ],
 )
@@ -50,7 +53,7 @@ def test_gradients_shrink(judge, ratios, verdict):
     ("growth", "accuracy", "verdict"),
     [
         (np.pi / (np.pi - 1), 0.3, YES),
-        (np.pi / (np.pi - 1), 0.9, "depends on the depth: yes: growth at 20 layers"),
+        (np.pi / (np.pi - 1), 0.9, "depends on the depth: it holds for growth at 20 layers"),
         (1.1, 0.9, NO),
     ],
 )
@@ -75,5 +78,5 @@ def test_gradients_grow(judge, growth, accuracy, verdict):
 def test_nothing_to_compare_is_no_verdict(judge):
     network = {"hidden_units": "-".join(["9"] * 12), "depth": 12, "final_accuracy": 0.9}
     network |= {"activation": "relu", "batch_norm": True}
-    with pytest.raises(claims.NotRunError, match="several depths"):
+    with pytest.raises(claims.UndecidedError, match="several depths"):
         gradients(judge, 16, [network], lambda t, n: 1.5**-n)

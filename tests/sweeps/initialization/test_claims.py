@@ -8,7 +8,7 @@ from claim_tables import NO, YES, assert_verdict, rows_of, trial, trials
     ("plain", "normed", "verdict"),
     [
         ([90, 80], [5, 6], YES),
-        ([90, 20], [5, 6], "depends on the seed: 3 of 4"),
+        ([90, 20], [5, 6], "depends on the seed: it holds for 3 of 4"),
         ([20, 20], [5, 6], NO),
         ([90, 90], [15, 16], NO),
     ],
@@ -38,8 +38,12 @@ def test_fit(judge, plain, normed, verdict):
     ("plain", "normed", "verdict"),
     [
         ("4-2-4", "1-8-1", YES),
-        ("4-2-4", "3-4-3", "depends on the part: yes: plain saturates at both ends"),
-        ("0-6-4", "1-8-1", "depends on the part: yes: batch norm saturates at most half as much"),
+        ("4-2-4", "3-4-3", "depends on the part: it is true that plain saturates at both ends"),
+        (
+            "0-6-4",
+            "1-8-1",
+            "depends on the part: it is true that batch norm saturates at most half as much",
+        ),
         ("0-9-1", "1-8-1", NO),
     ],
 )

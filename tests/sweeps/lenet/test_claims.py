@@ -8,10 +8,18 @@ from claim_tables import NO, YES, assert_verdict, rows_of, trial, trials
     ("plain", "normed", "verdict"),
     [
         (6, 2, YES),
-        (3, 2, "depends on the part: yes: batch norm needs at most two epochs; no: plain needs"),
-        (9, 4, "depends on the part: yes: plain needs at least twice as many; no: batch norm"),
+        (
+            3,
+            2,
+            "depends on the part: it is true that batch norm needs at most two epochs",
+        ),
+        (
+            9,
+            4,
+            "depends on the part: it is true that plain needs at least twice as many",
+        ),
         (5, 4, NO),
-        (99, 99, NO),  # never, both
+        (99, 4, "depends on the part"),  # plain never
     ],
 )
 def test_lenet_loss(judge, plain, normed, verdict):
@@ -33,7 +41,11 @@ def test_lenet_loss(judge, plain, normed, verdict):
 
 @pytest.mark.parametrize(
     ("falls", "verdict"),
-    [((0.05, 0.02), YES), ((0.05, 0.01), "depends on the seed: 1 of 2"), ((0.01, 0.0), NO)],
+    [
+        ((0.05, 0.02), YES),
+        ((0.05, 0.01), "depends on the seed: it holds for 1 of 2"),
+        ((0.01, 0.0), NO),
+    ],
 )
 def test_lenet_swings(judge, falls, verdict):
     frame = trials(*[trial(batch_norm=True, learning_rate=1.0, fall=fall) for fall in falls])

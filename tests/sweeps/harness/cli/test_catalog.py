@@ -24,9 +24,9 @@ from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
 
 
-def trials(values, dataset):
+def trials(values, data):
     return [
-        flags.trial(values, dataset.name, batch_norm=batch_norm, seed=seed)
+        flags.trial(values, data.name, batch_norm=batch_norm, seed=seed)
         for batch_norm in flags.arms(values)
         for seed in range(values.seeds)
     ]
@@ -48,7 +48,8 @@ STUDY = Study(
     trials=trials,
     varied=("depth", "batch_norm"),
     draw=draw,
-    defaults={"hidden_units": "3"},
+    defaults={"hidden_units": "3", "seeds": 2, "max_steps": 2, "batch_size": 50},
+    captions={"tiny_*.png": "Which arm is faster?"},
 )
 
 if __name__ == "__main__":
@@ -95,22 +96,36 @@ def test_a_study_is_one_new_folder_and_nothing_else(small_data, tmp_path):
         "sweeps"
     )
     printed = run(
-        *["sweeps.tiny", "--dataset=custom", f"--data_dir={small_data}", "--batch_norm"],
-        *["--seeds=2", "--max_steps=2", "--batch_size=50", "--workers=0"],
+        *["sweeps.tiny", "--dataset=custom", f"--data_dir={small_data}", "--workers=0"],
+        "--batch_norm",
     )
-    folder = tmp_path / "results" / "custom" / "tiny"
-    assert "results/custom/tiny/tiny_steps.png" in printed
+    folder = tmp_path / "runs" / "custom" / "tiny"
+    assert "runs/custom/tiny/tiny_steps.png" in printed
     trials = pd.read_csv(folder / "trials.csv")
     assert trials[["study", "hidden_units", "batch_norm", "seed"]].values.tolist() == [
         ["tiny", 3, True, 0],
         ["tiny", 3, True, 1],
     ]
     run("sweeps.report")
-    report = (tmp_path / "results" / "README.md").read_text()
+    report = (tmp_path / "runs" / "README.md").read_text()
+    assert (
+        "**Undecided.** 2 of the 4 trials that the claim needs are missing (batch norm plain)"
+        in report
+    )
+    other = run(
+        *["sweeps.tiny", "--dataset=custom", f"--data_dir={small_data}", "--workers=0"],
+        *["--nobatch_norm", "--max_steps=1"],
+    )
+    assert "The folder also holds 2 trials with other settings." in other
+    run("sweeps.tiny", "--dataset=custom", f"--data_dir={small_data}", "--workers=0")
+    run("sweeps.report")
+    report = (tmp_path / "runs" / "README.md").read_text()
     assert "\n## tiny\n\nWhat does a tiny network learn? A study for a test.\n" in report
     assert "![tiny steps](custom/tiny/tiny_steps.png)" in report
-    row = ["901", "Tiny networks train", "this test", "tiny, custom", "2 trials of 2 steps"]
-    assert f"| {' | '.join([*row, '**reproduced**'])} |" in report.splitlines()
+    assert "\n\nWhich arm is faster?\n" in report
+    row = ["901", "Tiny networks train", "this test", "4 trials of 2 steps", "**Reproduced.**"]
+    command = "`python -m sweeps.tiny --dataset=custom`"
+    assert f"| {' | '.join([*row, command])} |" in report.splitlines()
 
 
 def test_two_studies_with_the_same_claim_number_are_both_named(monkeypatch):

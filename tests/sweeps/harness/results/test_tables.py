@@ -137,6 +137,7 @@ def test_columns_and_their_order_are_the_contract(record):
         "cpu",
         "commit",
         "finished_at",
+        "train_size",
     ]
     made = tables.from_records([record(3)], ("depth", "batch_norm"))
     assert list(made.trials.columns) == tables.TRIAL_COLUMNS
