@@ -24,22 +24,23 @@ def record():
 
 def _record(steps, *, seed=0, depth=1, batch_norm=False, status="done", accuracy=0.9, **changes):
     """A trial's record; `steps` None: the target was missed."""
-    trial = Trial(
-        dataset="mnist_5k",
-        seed=seed,
-        hidden_units=(30, 20, 10)[:depth],
-        batch_norm=batch_norm,
-        learning_rate=changes.pop("learning_rate", 0.01),
-        batch_size=500,
-        max_steps=300,
-        target_accuracy=0.9,
+    fields = {
+        "dataset": "mnist_5k",
+        "seed": seed,
+        "hidden_units": (30, 20, 10)[:depth],
+        "batch_norm": batch_norm,
+        "learning_rate": 0.01,
+        "batch_size": 500,
+        "max_steps": 300,
+        "target_accuracy": 0.9,
         **changes,
-    )
+    }
+    trial = Trial(**fields)
     result = {
         "reached": steps is not None,
         "steps_to_target": steps,
         "seconds_to_target": None if steps is None else steps / 10,
-        "final_step": steps or 300,
+        "final_step": steps or trial.max_steps,
         "final_accuracy": accuracy,
         "best_accuracy": accuracy,
         "final_loss": 0.1234567890123456,
