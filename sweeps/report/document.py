@@ -142,8 +142,9 @@ def _rules(decided, results):
     names = sorted({each.study for each in decided})
     links = listed(f"[{name}]({folder}/{name}/claims.py)" for name in names)
     return (
-        "The rules and their thresholds were fixed before the runs. They are in each study's "
-        f"`claims.py`: {links}."
+        f"A rule with thresholds decides each claim. It is in the study's `claims.py`: {links}. "
+        "The thresholds were fixed before the published runs. For depth and cost, earlier runs "
+        "were known by then."
     )
 
 
