@@ -24,6 +24,7 @@ from absl import flags as absl_flags
 
 from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
+from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
     from sweeps.harness.data import DataSize
@@ -62,7 +63,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
 
     every = tables.trials
     names = list(dict.fromkeys(every.activation))
-    layers = f"{every.depth.max()} hidden layers"
+    layers = counted(every.depth.max(), "hidden layer")
 
     def accuracy(name):
         only = tables._replace(trials=every[every.activation == name])

@@ -161,7 +161,12 @@ STUDY = Study(
         "jit_compile": True,
         "seeds": 3,
     },
-    without=("max_steps", "eval_every", "bn_layer"),
+    without={
+        "max_steps": "training ends when a network has seen as many images as --examples says. "
+        "Smaller batches take more steps.",
+        "eval_every": "networks are evaluated once, when they have seen --examples images.",
+        "bn_layer": "only kerasbn.BatchNorm has Batch Renormalization and ghost batches.",
+    },
     helps={
         "seeds": "Number of seeds, 0 to N-1. Three seeds take a quarter of an hour on two cores.",
         "batch_size": "Batch sizes, separated by commas.",

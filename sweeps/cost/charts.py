@@ -12,6 +12,7 @@ import pandas as pd
 from sweeps.cost import ratios
 from sweeps.harness import charts
 from sweeps.harness.charts.looks import LOOKS
+from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +35,9 @@ def draw(name: str, rows: pd.DataFrame, folder: Path) -> list[Path]:
         folder: Folder for the charts.
     """
     call = "inference pass" if name == "inference" else "training step"
-    machine = f"medians and quartiles · {rows.threads.iloc[0]} threads · {rows.cpu.iloc[0]}"
+    machine = (
+        f"medians and quartiles · {counted(rows.threads.iloc[0], 'thread')} · {rows.cpu.iloc[0]}"
+    )
     paths = []
     for key, group in ratios.by_mode(rows[rows.what == "layer"]):
         paths.append(

@@ -26,6 +26,7 @@ from absl import flags as absl_flags
 
 from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
+from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
     from sweeps.harness.data import DataSize
@@ -69,7 +70,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
 
     every = tables.trials
     deepest = tables._replace(trials=every[every.depth == every.depth.max()])
-    layers = f"{every.depth.max()} hidden layers"
+    layers = counted(every.depth.max(), "hidden layer")
 
     def steps(ax):
         ax = charts.steps_to_target(every, ax, "depth")

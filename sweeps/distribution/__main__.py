@@ -25,6 +25,7 @@ from absl import flags as absl_flags
 from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
 from sweeps.harness.trial import arm_name
+from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
     from sweeps.harness.data import DataSize
@@ -95,7 +96,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
         charts.save(
             folder / "accuracy_by_step.png",
             lambda ax: charts.accuracy(tables, ax, "step"),
-            f"Test accuracy with {every.depth.max()} layers of sigmoids, by step",
+            f"Test accuracy with {counted(every.depth.max(), 'layer')} of sigmoids, by step",
             charts.settings(every),
         ),
         charts.save_panels(

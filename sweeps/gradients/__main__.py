@@ -30,6 +30,7 @@ from absl import flags as absl_flags
 from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
 from sweeps.harness.trial import arm_name
+from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
     from sweeps.harness.data import DataSize
@@ -116,7 +117,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
             charts.save_panels(
                 folder / f"gradients_{depth}_layers.png",
                 panels,
-                f"Gradient norm by layer, in networks with {depth} hidden layers",
+                f"Gradient norm by layer, in networks with {counted(depth, 'hidden layer')}",
                 charts.settings(tables.trials[tables.trials.depth == depth]),
                 columns=of_depth.step.nunique(),
             )
@@ -137,7 +138,10 @@ STUDY = Study(
         ),
     },
     defaults={"activation": ["relu", "sigmoid"]},
-    without=("max_steps", "eval_every"),
+    without={
+        "max_steps": "training ends with the last of --record_steps.",
+        "eval_every": "networks are evaluated once, after the last of --record_steps.",
+    },
     define_flags=define_flags,
     show=ratios,
 )

@@ -41,7 +41,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
         "Data set. The points are generated from a fixed seed.",
         choices=[PARABOLA],
     )
-    define.integer("epochs", 12, "Passes through the 1,800 training points.", at_least=1)
+    flags.define_epochs(values, 12, "Passes through the 1,800 training points.")
     define.number(
         "kernel_stddev",
         0.1,
@@ -62,7 +62,8 @@ def define_flags(values: absl_flags.FlagValues) -> None:
 def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per activation, arm and seed."""
     by_epoch = flags.by_epoch(values, data.train_size)
-    each = range(0, by_epoch["max_steps"] + 1, by_epoch["eval_every"])
+    last = by_epoch["max_steps"]
+    each = (*range(0, last, by_epoch["eval_every"]), last)
     return [
         flags.trial(
             values,
@@ -74,7 +75,7 @@ def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
             bn_logits=False,
             target_accuracy=None,
             record=("evaluation", "predictions", "histograms"),
-            record_steps=tuple(each),
+            record_steps=each,
             **by_epoch,
         )
         for activation in values.activation
@@ -179,7 +180,11 @@ STUDY = Study(
         "batch_size": 64,
         "bn_momentum": 0.5,
     },
-    without=("dataset", "max_steps", "eval_every", "target_accuracy", "bn_logits"),
+    without={
+        "eval_every": "networks are evaluated after each of --epochs.",
+        "target_accuracy": "its networks fit points, so they have an error and no accuracy.",
+        "bn_logits": "as in the tutorial, the output has no batch norm.",
+    },
     helps={
         "data_dir": "Ignored. The points are generated.",
         "learning_rate": "Learning rate of Adam. The default is the tutorial's.",

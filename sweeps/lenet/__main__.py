@@ -38,9 +38,8 @@ if TYPE_CHECKING:
 
 def define_flags(values: absl_flags.FlagValues) -> None:
     """Defines the flags for the number of epochs and the learning rates to combine."""
-    define = flags.Definer(values)
-    define.integer("epochs", 10, "Passes through the training images.", at_least=1)
-    define.switch(
+    flags.define_epochs(values, 10, "Passes through the training images.")
+    flags.Definer(values).switch(
         "published_pair",
         True,
         "Train the plain network only at the lowest learning rate, and the network with batch norm "
@@ -134,7 +133,10 @@ STUDY = Study(
         "jit_compile": True,
         "seeds": 3,
     },
-    without=("max_steps", "eval_every", "bn_logits"),
+    without={
+        "eval_every": "networks are evaluated after each of --epochs.",
+        "bn_logits": "as published, the output layer has no batch norm.",
+    },
     helps={
         "hidden_units": "Filters of the two convolutions and units of the two hidden dense layers, "
         "separated by commas.",

@@ -116,7 +116,13 @@ STUDY = Study(
         ),
     },
     defaults={"max_steps": 300},
-    without=("batch_norm", "bn_momentum", "bn_layer", "eval_every"),
+    without={
+        "batch_norm": "all its networks have batch norm, because it compares the statistics that "
+        "batch norm uses in inference.",
+        "bn_momentum": "it compares moving averages of several momenta in each network.",
+        "bn_layer": "it computes its averages with the arithmetic of kerasbn.BatchNorm.",
+        "eval_every": "use --record_every, the steps between two evaluations with all statistics.",
+    },
     define_flags=define_flags,
     show=medians,
 )

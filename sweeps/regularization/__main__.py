@@ -24,6 +24,7 @@ from absl import flags as absl_flags
 from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
 from sweeps.harness.trial import arm_name
+from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
     from sweeps.harness.data import DataSize
@@ -50,7 +51,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
         must_be="at least 0",
         check=lambda v: v >= 0,
     )
-    define.integer("epochs", 30, "Passes through the training images.", at_least=1)
+    flags.define_epochs(values, 30, "Passes through the training images.")
     define.integer(
         "train_examples",
         5000,
@@ -117,6 +118,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
     if frame.empty:  # diverged runs are not evaluated
         return []
     names = list(frame.setting.unique())
+    images = counted(tables.trials.train_examples.iloc[0], "image")
     series = [
         (
             f"{arm_name(arm)}, {data}",
@@ -131,7 +133,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
             folder / "error.png",
             lambda ax: charts.bars_of_seeds(series, names, ax, "error, percent of images"),
             "Training and test error, by dropout and L2",
-            f"{charts.settings(tables.trials)} · {tables.trials.train_examples.iloc[0]} images",
+            f"{charts.settings(tables.trials)} · {images}",
         )
     ]
 
@@ -148,7 +150,7 @@ STUDY = Study(
         ),
     },
     defaults={"hidden_units": "500,400,300"},
-    without=("max_steps", "eval_every"),
+    without={"eval_every": "networks are evaluated after each of --epochs."},
     define_flags=define_flags,
     show=medians,
 )

@@ -9,6 +9,7 @@ import pandas as pd
 
 from sweeps.harness.charts import looks
 from sweeps.harness.results import tables
+from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +50,7 @@ def steps_to_target(
     if missed:
         ax.axhline(budget, color="#777777", linestyle="--", linewidth=1)
         ax.annotate(
-            f"not reached in {budget:.0f} steps",
+            f"not reached in {counted(int(budget), 'step')}",
             (0.01, budget),
             xycoords=("axes fraction", "data"),
             xytext=(0, 4),

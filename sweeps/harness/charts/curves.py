@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from sweeps.harness.charts import looks
@@ -58,7 +57,8 @@ def by_epoch(tables_: tables.Tables, ax: Axes, column: str, label: str, top: flo
 
     def curve(trial):
         rows = tables_.curves[tables_.curves.trial_id == trial.trial_id]
-        return np.arange(1, len(rows) + 1), rows[column].to_numpy(float)
+        epochs = rows.step.to_numpy() / trial.steps_per_execution
+        return epochs, rows[column].to_numpy(float)
 
     _line_per_seed(tables_.trials, ax, curve)
     ax.set_ylim(0, top)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from sweeps.harness.results.store import write_whole
+from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +35,7 @@ def settings(trials: pd.DataFrame) -> str:
         shared = [f"{name} {used[0]:g}" for name, used in options.items() if len(used) == 1]
         parts.append(f"batch norm: {', '.join(shared)}")
     seeds = trials.seed.nunique()
-    return " · ".join([*parts, f"{seeds} seed{'s' if seeds > 1 else ''}"])
+    return " · ".join([*parts, counted(seeds, "seed")])
 
 
 def save(path: Path, draw: Callable[[Axes], Axes], title: str, subtitle: str) -> Path:

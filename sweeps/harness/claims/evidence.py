@@ -64,7 +64,8 @@ class StudyTables:
         missing = [trial for trial in needed if trial.id not in finished]
         if missing:
             raise UndecidedError(
-                f"{len(missing)} of the {len(needed)} trials that the claim needs are missing"
+                f"{len(missing)} of the {len(needed)} trials that the claim needs "
+                f"{'is' if len(missing) == 1 else 'are'} missing"
                 f"{_differences(missing, needed)}"
             )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich import console, progress, table
 
 from sweeps.harness.trial import Trial
+from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,13 +119,12 @@ def describe(trial: Trial, result: dict[str, Any], fields: Sequence[str] = ()) -
     elif trial.target_accuracy is None:
         outcome = f"loss {result['final_loss']:.3g}"
     elif steps is None:
-        outcome = f"not reached in {trial.max_steps} steps"
+        outcome = f"not reached in {counted(trial.max_steps, 'step')}"
     else:
-        outcome = f"{steps} steps"
+        outcome = counted(steps, "step")
     values = {name: getattr(trial, name) for name in fields}
     settings = [f"{name}={value}" for name, value in values.items() if value is not None]
-    depth = f"{trial.depth} layer{'s' if trial.depth > 1 else ''}"
-    parts = [depth, trial.arm, *settings, f"seed {trial.seed}"]
+    parts = [counted(trial.depth, "layer"), trial.arm, *settings, f"seed {trial.seed}"]
     return f"{', '.join(parts)}: {outcome}"
 
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 from sweeps.harness.cli import progress
 from sweeps.harness.trial import Trial
 
@@ -21,6 +23,10 @@ def test_a_trial_is_described_by_depth_arm_seed_and_outcome():
     missed = {"status": "done", "steps_to_target": None}
     text = progress.describe(BATCH_NORM, missed)
     assert text == "2 layers, batch norm, seed 3: not reached in 40 steps"
+    shallow = dataclasses.replace(PLAIN, hidden_units=(9,), max_steps=1)
+    assert progress.describe(shallow, missed) == "1 layer, plain, seed 3: not reached in 1 step"
+    at_once = {"status": "done", "steps_to_target": 1}
+    assert progress.describe(shallow, at_once) == "1 layer, plain, seed 3: 1 step"
     diverged = {"status": "diverged"}
     assert progress.describe(PLAIN, diverged) == "2 layers, plain, seed 3: diverged"
 
