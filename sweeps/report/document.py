@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from sweeps import catalog
 from sweeps.harness import claims
 from sweeps.harness.claims.wording import chart, listed, spelled
-from sweeps.harness.cli import catalog
 from sweeps.harness.data import PARABOLA
 
 _SWEEPS = Path(__file__).parents[1]

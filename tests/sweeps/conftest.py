@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import small_training
 
+from sweeps import catalog
 from sweeps.harness import claims
-from sweeps.harness.cli import catalog
 from sweeps.harness.trial import Trial
 
 
@@ -148,7 +148,8 @@ class Driver:
 _SEVERAL = """
 import contextlib, io, json, sys
 from pathlib import Path
-from sweeps.harness.cli import catalog, study
+from sweeps import catalog
+from sweeps.harness.cli import study
 
 done = []
 for name, argv in json.loads(sys.argv[1]):

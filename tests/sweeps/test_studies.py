@@ -14,10 +14,10 @@ from absl import flags
 from matplotlib import image
 from PIL import Image
 
+from sweeps import catalog
+from sweeps.catalog import commands
 from sweeps.harness import claims
-from sweeps.harness.cli import catalog
 from sweeps.harness.cli import flags as cli_flags
-from sweeps.harness.cli.catalog import commands
 
 SMALL = {
     "activation": ["--activation=relu", "--max_steps=4", "--hidden_units=9"],

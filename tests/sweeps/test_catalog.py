@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 import sweeps
+from sweeps import catalog
 from sweeps.depth import claims as depth_claims
-from sweeps.harness.cli import catalog
 from sweeps.lenet import claims as lenet_claims
 
 ROOT = Path(sweeps.__file__).parents[1]
