@@ -102,6 +102,12 @@ STUDY = Study(
     trials=trials,
     varied=("activation", "batch_norm"),
     draw=draw,
+    quick={
+        "activation": ["relu", "sigmoid", "elu"],
+        "seeds": 3,
+        "max_steps": 100,
+        "curve_every": 10,
+    },
     captions={
         "accuracy_by_step.png": (
             "Each panel is one activation. Compare how soon the lines of the two arms rise."

@@ -187,6 +187,7 @@ STUDY = Study(
     trials=trials,
     varied=("batch_size", "batch_norm"),
     draw=draw,
+    quick={"seeds": 1, "batch_size": [1, 8, 128], "examples": 4000},
     captions={
         "test_error.png": (
             "Read from right to left: how fast does each kind of normalization get worse as the "

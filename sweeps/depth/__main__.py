@@ -118,6 +118,7 @@ STUDY = Study(
     trials=trials,
     varied=("depth", "batch_norm"),
     draw=draw,
+    quick={"seeds": 3, "max_steps": 200, "curve_every": 10},
     captions={
         "steps_to_target.png": (
             "Compare the slopes: how many steps does each added layer cost without batch norm "

@@ -119,6 +119,7 @@ STUDY = Study(
     trials=trials,
     varied=("depth", "batch_norm"),
     draw=draw,
+    quick={"seeds": 1, "max_steps": 2000},
     captions={
         "accuracy_by_step.png": "Compare how soon the two arms rise, and where they end.",
         "percentiles.png": (

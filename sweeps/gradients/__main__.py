@@ -134,6 +134,7 @@ STUDY = Study(
     trials=trials,
     varied=("depth", "activation", "batch_norm"),
     draw=draw,
+    quick={"seeds": 1, "hidden_units": "100", "deep": [7, 20, 30], "record_steps": [0]},
     captions={
         "gradients_*.png": (
             "A level line means that every layer gets gradients of the same size. A slope means "

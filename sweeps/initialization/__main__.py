@@ -180,6 +180,7 @@ STUDY = Study(
     trials=trials,
     varied=("activation", "batch_norm"),
     draw=draw,
+    quick={"seeds": 3, "epochs": 10},
     captions={
         "fit.png": "The dots are the data. Which networks follow the parabola?",
         "histograms_*.png": "Values piled up at the ends of a panel mean saturated or dead units.",

@@ -135,6 +135,13 @@ STUDY = Study(
     trials=trials,
     varied=("activation", "learning_rate", "decay_steps", "batch_norm"),
     draw=draw,
+    quick={
+        "activation": ["relu"],
+        "decay_steps": [0.0],
+        "seeds": 3,
+        "max_steps": 500,
+        "curve_every": 25,
+    },
     captions={
         "best_accuracy.png": (
             "How far to the right does each arm stay high? That is its range of usable learning "

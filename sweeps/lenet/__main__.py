@@ -123,6 +123,7 @@ STUDY = Study(
     trials=trials,
     varied=("learning_rate", "batch_norm"),
     draw=draw,
+    quick={"seeds": 2, "epochs": 6, "batch_size": 64},
     captions={
         "curves.png": (
             "Left: how soon the loss falls. Right: how much the accuracy jumps from one epoch to "

@@ -120,6 +120,7 @@ STUDY = Study(
     trials=trials,
     varied=("depth", "batch_norm"),
     draw=draw,
+    quick={"seeds": 2, "max_steps": 150, "record_every": 10},
     captions={
         "accuracy_by_step.png": (
             "All lines belong to the same training runs. Only the statistics for inference "

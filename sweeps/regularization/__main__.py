@@ -157,6 +157,7 @@ STUDY = Study(
     trials=trials,
     varied=("dropout", "l2", "batch_norm"),
     draw=draw,
+    quick={"seeds": 2, "epochs": 15, "l2": [0.0, 1e-3]},
     captions={
         "error.png": (
             "Compare the bars for training and test: their difference is the generalization gap."

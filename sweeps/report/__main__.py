@@ -50,9 +50,16 @@ def run(values: absl_flags.FlagValues) -> int:
 
 def _check_holds_studies(results):
     """Raises a UserError unless the folder holds results as DATASET/STUDY."""
+    from sweeps.harness.results import demonstrations
+
     setting = f"--results_dir={results}"
     if not results.is_dir():
         raise UserError(f"{setting} is not a folder. Give the folder with the studies' results.")
+    if demonstrations.contains(results):
+        raise UserError(
+            f"{setting} holds demonstrations (--quick), and no verdicts follow from them. Run the "
+            "studies without --quick, and give the folder with their results."
+        )
     if _has_results(results, "*/*/"):
         return
     for pattern, whose, levels in (("", "one study", 2), ("*/", "one data set", 1)):

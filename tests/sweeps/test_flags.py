@@ -34,6 +34,7 @@ CONTRACT = {
     "tensorboard": False,
     "jit_compile": False,
     "save_models": False,
+    "quick": False,
 }
 LEFT_OUT = object()
 ONCE = {"max_steps": LEFT_OUT, "eval_every": LEFT_OUT}
@@ -105,8 +106,20 @@ STUDIES = {
 }
 # Commands that are no studies have a few of the flags, and nothing else in common with them.
 OTHERS = {
-    "cost": {"dataset": "auto", "data_dir": None, "results_dir": "runs", "threads": None},
-    "tools": {"dataset": "auto", "data_dir": None, "results_dir": "runs", "seeds": 5},
+    "cost": {
+        "dataset": "auto",
+        "data_dir": None,
+        "results_dir": "runs",
+        "quick": False,
+        "threads": None,
+    },
+    "tools": {
+        "dataset": "auto",
+        "data_dir": None,
+        "results_dir": "runs",
+        "quick": False,
+        "seeds": 5,
+    },
     "report": {"results_dir": "runs"},
 }
 

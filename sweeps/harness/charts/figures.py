@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from sweeps.harness.results import demonstrations
 from sweeps.harness.results.store import write_whole
 from sweeps.harness.wording import counted
 
@@ -63,7 +64,7 @@ def save(path: Path, draw: Callable[[Axes], Axes], title: str, subtitle: str) ->
     Returns:
         The path of the file.
     """
-    figure = new_figure(7.2, 4.6, title, subtitle)
+    figure = new_figure(7.2, 4.6, title, marked(subtitle, path))
     ax = draw(figure.add_subplot())
     _tidy(ax)
     _legend(figure)
@@ -100,7 +101,7 @@ def save_panels(
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     width = max(size[0] * columns, 5.4)
-    figure = new_figure(width, size[1] * rows + 1.0, title, subtitle)
+    figure = new_figure(width, size[1] * rows + 1.0, title, marked(subtitle, path))
     axes = list(
         figure.subplots(rows, columns, sharex=bool(share), sharey=share, squeeze=False).flat
     )
@@ -150,6 +151,11 @@ def _wrapped(text, width, size):
     """Lines of a text of this font size that fit into this many inches."""
     columns = max(int(width / (0.0075 * size)), 1)
     return [line for each in text.split("\n") for line in textwrap.wrap(each, columns)]
+
+
+def marked(text: str, path: Path) -> str:
+    """The text, which begins with "demonstration" if the chart belongs to one."""
+    return f"demonstration · {text}" if demonstrations.contains(path) else text
 
 
 def new_figure(width: float, height: float, title: str, subtitle: str = "") -> Figure:

@@ -119,6 +119,7 @@ def animate_histograms(
 
     tensors = ["pre_activation", "activation"]
     layers = sorted(rows.layer.unique())
+    title = figures.marked(title, path)
     figure = figures.new_figure(1.5 * len(layers), 3.6, title)
     axes = figure.subplots(len(tensors), len(layers), squeeze=False)
     steps = sorted(rows.step.unique())

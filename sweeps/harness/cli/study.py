@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
-from sweeps.harness.cli import command, flags
+from sweeps.harness.cli import command, flags, quick
 from sweeps.harness.data import DataSize
 from sweeps.harness.errors import UserError
 from sweeps.harness.trial import Trial
@@ -44,6 +44,7 @@ class Study:
         captions: A sentence on what to see in each chart, by the pattern of its file name.
         defaults: Overrides for the shared flags' defaults. A list means that the study varies the
             setting; the flag then accepts several values, separated by commas.
+        quick: Flag values of a demonstration (--quick) that takes less than a minute.
         without: Shared flags that mean nothing to the study, each with the reason. The reason is a
             sentence that names the flag to use instead, if there is one.
         helps: Overrides for the shared flags' help texts.
@@ -62,6 +63,7 @@ class Study:
     draw: Callable[[Tables, Path], list[Path]]
     captions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    quick: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     without: Mapping[str, str] = dataclasses.field(default_factory=dict)
     helps: Mapping[str, str] = dataclasses.field(default_factory=dict)
     define_flags: Callable[[absl_flags.FlagValues], None] = lambda values: None
@@ -84,7 +86,7 @@ def main(study: Study, argv: Sequence[str] | None = None) -> int:
         study.name,
         study.question,
         lambda values: _define_flags(study, values),
-        lambda values: run(study, values),
+        lambda values: quick.run(values, study.quick, lambda values: run(study, values)),
         "Finished trials are kept. Run the same command again to continue.",
         without=study.without,
     )
@@ -118,6 +120,7 @@ def default_ids(study: Study, records: Sequence[dict[str, Any]]) -> set[str]:
 def _define_flags(study, values):
     study.define_flags(values)
     flags.define(values, study.defaults, study.without, study.helps)
+    quick.define(values)
     if study.animate:
         flags.define_animate(values)
 
@@ -204,9 +207,9 @@ def _check_nothing_is_lost(folder, trials):
     count = len(tables.irreplaceable(folder, [trial.id for trial in trials]))
     if count:
         raise UserError(
-            f"{folder}/trials.csv has {counted(count, 'trial')} without records in {folder}/trials, "
-            "like published results. New tables would lose them. Choose another --results_dir, or "
-            "delete the folder to start over."
+            f"{folder}/trials.csv has {counted(count, 'trial')} without records in "
+            f"{folder}/trials, like published results. New tables would lose them. Choose another "
+            "--results_dir, or delete the folder to start over."
         )
 
 

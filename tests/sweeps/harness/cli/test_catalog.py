@@ -121,9 +121,9 @@ def test_a_study_is_one_new_folder_and_nothing_else(small_data, tmp_path):
     run("sweeps.report")
     report = (tmp_path / "runs" / "README.md").read_text()
     assert "\n## tiny\n\nWhat does a tiny network learn? A study for a test.\n" in report
-    assert "![tiny steps](custom/tiny/tiny_steps.png)" in report
+    assert "![Tiny study: tiny steps](custom/tiny/tiny_steps.png)" in report
     assert "\n\nWhich arm is faster?\n" in report
-    row = ["901", "Tiny networks train", "this test", "4 trials of 2 steps", "**Reproduced.**"]
+    row = ["901", "Tiny networks train", "this test", "4 trials of 2 steps.", "**Reproduced.**"]
     command = "`python -m sweeps.tiny --dataset=custom`"
     assert f"| {' | '.join([*row, command])} |" in report.splitlines()
 
