@@ -62,8 +62,8 @@ def lenet_accuracy_swings(tables: StudyTables) -> Finding:
     swinging = int((falls >= 0.02).sum())
     words = (
         f"the largest drop in test accuracy from one epoch to the next has a median of "
-        f"{100 * falls.median():.1f} points; in {swinging}/{len(falls)} runs, it is a swing, "
-        "at least 2 points"
+        f"{100 * falls.median():.1f} points; in {swinging}/{len(falls)} runs, it is at least "
+        "2 points (a swing)"
     )
     return Finding(words, some_of(swinging, len(falls), "the seed"))
 
