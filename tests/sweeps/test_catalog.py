@@ -18,6 +18,7 @@ TINY = {
     "__init__.py": '"""A study for a test."""\n',
     "__main__.py": '''"""What does a tiny network learn? A study for a test."""
 
+import functools
 import sys
 
 from sweeps.harness.cli import flags
@@ -35,11 +36,13 @@ def trials(values, data):
 def draw(tables, folder):
     from sweeps.harness import charts
 
-    def steps(ax):
-        return charts.steps_to_target(tables.trials, ax, "depth")
-
+    panels = {
+        title: functools.partial(charts.steps_to_target, series, x="depth")
+        for title, series in charts.facets(tables.trials, "depth").items()
+    }
+    settings = charts.settings(tables.trials)
     path = folder / "tiny_steps.png"
-    return [charts.save(path, steps, "Steps", charts.settings(tables.trials))]
+    return [charts.save_panels(path, panels, "Steps", settings, columns=2)]
 
 
 STUDY = Study(
