@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import sweeps
-from sweeps.harness.cli import catalog
+from sweeps import catalog
 
 if __name__ == "__main__":
     first, *rest = sys.argv[1:] or ["--help"]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import kerasbn
-from sweeps.harness.cli import catalog
+from sweeps import catalog
 
 ROOT = Path(__file__).parents[1]
 _SPEC = importlib.util.spec_from_file_location("fill_in", ROOT / "docs/fill_in_numbers.py")

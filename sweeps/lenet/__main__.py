@@ -19,6 +19,7 @@ and a loss of 0.262 to 0.273 and a test accuracy of 0.80 to 0.88 with batch norm
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,19 +94,22 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
         f"{arm_name(arm)} {' and '.join(f'{rate:g}' for rate in of_arm)}"
         for arm, of_arm in rates.items()
     )
+    columns = {
+        "training loss": ("train_loss", "mean training loss of the epoch", None),
+        "test accuracy": ("test_accuracy", "test accuracy", 1),
+    }
     return [
         charts.save_panels(
             folder / "curves.png",
             {
-                "training loss": lambda ax: charts.by_epoch(
-                    tables, ax, "train_loss", "mean training loss of the epoch", None
-                ),
-                "test accuracy": lambda ax: charts.by_epoch(
-                    tables, ax, "test_accuracy", "test accuracy", 1
-                ),
+                ", ".join(filter(None, [setting, name])): functools.partial(
+                    charts.by_epoch, series, tables.curves, column=column, label=label, top=top
+                )
+                for setting, series in charts.facets(every).items()
+                for name, (column, label, top) in columns.items()
             },
-            f"LeNet with {' and '.join(every.activation.unique())}; learning rate: {of_arms}",
-            charts.settings(every),
+            "Training loss and test accuracy of LeNet, by epoch",
+            f"{charts.settings(every)} · learning rate: {of_arms}",
             columns=2,
             share=False,
             size=(4.2, 3.4),

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from absl import flags as absl_flags
 
-from sweeps.harness.cli import catalog, command
+from sweeps import catalog
+from sweeps.harness.cli import command
 from sweeps.harness.errors import UserError
 from sweeps.harness.wording import counted
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import small_training
 
+from sweeps import catalog
 from sweeps.harness import claims
-from sweeps.harness.cli import catalog
 from sweeps.harness.trial import Trial
 
 
@@ -24,22 +24,23 @@ def record():
 
 def _record(steps, *, seed=0, depth=1, batch_norm=False, status="done", accuracy=0.9, **changes):
     """A trial's record; `steps` None: the target was missed."""
-    trial = Trial(
-        dataset="mnist_5k",
-        seed=seed,
-        hidden_units=(30, 20, 10)[:depth],
-        batch_norm=batch_norm,
-        learning_rate=changes.pop("learning_rate", 0.01),
-        batch_size=500,
-        max_steps=300,
-        target_accuracy=0.9,
+    fields = {
+        "dataset": "mnist_5k",
+        "seed": seed,
+        "hidden_units": (30, 20, 10)[:depth],
+        "batch_norm": batch_norm,
+        "learning_rate": 0.01,
+        "batch_size": 500,
+        "max_steps": 300,
+        "target_accuracy": 0.9,
         **changes,
-    )
+    }
+    trial = Trial(**fields)
     result = {
         "reached": steps is not None,
         "steps_to_target": steps,
         "seconds_to_target": None if steps is None else steps / 10,
-        "final_step": steps or 300,
+        "final_step": steps or trial.max_steps,
         "final_accuracy": accuracy,
         "best_accuracy": accuracy,
         "final_loss": 0.1234567890123456,
@@ -91,7 +92,7 @@ def small_data(tmp_path_factory):
 
 
 class Driver:
-    """Runs `python -m sweeps.depth` on small data, as a user does, in a process of its own."""
+    """Runs `python -m sweeps.depth` on small data in a new process, as a user does."""
 
     def __init__(self, data: Path, results: Path):
         self.folder = results / "custom" / "depth"
@@ -147,7 +148,8 @@ class Driver:
 _SEVERAL = """
 import contextlib, io, json, sys
 from pathlib import Path
-from sweeps.harness.cli import catalog, study
+from sweeps import catalog
+from sweeps.harness.cli import study
 
 done = []
 for name, argv in json.loads(sys.argv[1]):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import sweeps
-from sweeps.harness.cli import catalog
+from sweeps import catalog
 
 ROOT = Path(sweeps.__file__).parents[1]
 

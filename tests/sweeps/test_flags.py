@@ -5,7 +5,8 @@ import importlib
 import pytest
 from absl import flags as absl_flags
 
-from sweeps.harness.cli import catalog, command, study
+from sweeps import catalog
+from sweeps.harness.cli import command, study
 from sweeps.harness.data import DataSize
 
 CONTRACT = {

@@ -21,7 +21,8 @@ from sweeps.harness.errors import UserError
 from sweeps.harness.results.tables import median, with_misses
 from sweeps.harness.trial import Trial, arm_name
 
-NEAR_CHANCE = 0.2  # twice the accuracy of guessing among ten classes
+CHANCE = 0.1  # the accuracy of guessing among ten classes
+NEAR_CHANCE = 2 * CHANCE
 
 
 # Function of (data size, number of seeds). Returns a study's default grid: trials by their ids.

@@ -207,9 +207,9 @@ def _check_nothing_is_lost(folder, trials):
     count = len(tables.irreplaceable(folder, [trial.id for trial in trials]))
     if count:
         raise UserError(
-            f"{folder}/trials.csv has {counted(count, 'trial')} without records in {folder}/trials, "
-            "like published results. New tables would lose them. Choose another --results_dir, or "
-            "delete the folder to start over."
+            f"{folder}/trials.csv has {counted(count, 'trial')} without records in "
+            f"{folder}/trials, like published results. New tables would lose them. Choose another "
+            "--results_dir, or delete the folder to start over."
         )
 
 

@@ -25,6 +25,10 @@ from sweeps.harness.trial import Trial
 
 _ANSWER_SECONDS = 10  # time limit for the scheduler to answer
 _WORKER_SECONDS = 60  # time limit for the first worker to join
+_LOST = (
+    "the connection to the Dask scheduler was lost. Finished trials are kept. Start the scheduler, "
+    "then run the same command again to continue."
+)
 
 
 def run(
@@ -92,10 +96,13 @@ def run(
 
         start_on_idle()
         while running:
-            future = next(completed)
-            trial, _ = running.pop(future)
-            result = _result(future, trial, client)
-            start_on_idle()
+            try:
+                future = next(completed)
+                trial, _ = running.pop(future)
+                result = _result(future, trial, client)
+                start_on_idle()
+            except OSError as error:  # distributed's CommClosedError is one
+                raise UserError(_LOST) from error
             yield result
 
 
@@ -129,10 +136,7 @@ def _result(future, trial, client):
     if future.status == "finished":
         return future.result()
     if future.status == "cancelled" or client.status != "running":
-        raise UserError(
-            "the connection to the Dask scheduler was lost. Finished trials are kept. Start the "
-            "scheduler, then run the same command again to continue."
-        )
+        raise UserError(_LOST)
     error = future.exception()
     lines = traceback.format_exception(type(error), error, future.traceback())
     return {

@@ -1,4 +1,4 @@
-"""`python -m sweeps.tools`: what its tables say."""
+"""`python -m sweeps.tools` and the numbers in its tables."""
 
 import subprocess
 import sys

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from absl import flags as absl_flags
 
+from sweeps import catalog
 from sweeps.harness.charts.figures import marked
-from sweeps.harness.cli import catalog, command, quick, study
+from sweeps.harness.cli import command, quick, study
 from sweeps.harness.data import load
 from sweeps.report.__main__ import COMMAND as REPORT
 

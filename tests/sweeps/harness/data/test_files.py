@@ -259,7 +259,7 @@ class TestDamagedNpz:
 
 
 class TestIdentity:
-    """What is not the data set of that name is never labelled with it."""
+    """Arrays are labelled with a data set's name only if they are that data set."""
 
     @pytest.mark.parametrize("form", ["npz", "idx"])
     @pytest.mark.parametrize("name", ["auto", "mnist", "fashion_mnist"])

@@ -231,22 +231,23 @@ def tensorboard_over_http(request, tmp_path):
     return serve
 
 
-def test_a_scheduler_without_workers_is_told_at_once(driver):
-    port = free_port()
+def test_a_scheduler_without_workers_is_told_at_once(driver, tmp_path):
+    file = tmp_path / "scheduler.json"
     scheduler = subprocess.Popen(
         [
             *[sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-dashboard"],
-            *["--host=127.0.0.1", f"--port={port}"],
+            *["--host=127.0.0.1", "--port=0", f"--scheduler-file={file}"],
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        process = driver.start(f"--scheduler=tcp://127.0.0.1:{port}")
+        address = address_in(file)
+        process = driver.start(f"--scheduler={address}")
         line = process.stderr.readline()  # comes while the command waits
         assert line == (
-            f"The scheduler at tcp://127.0.0.1:{port} has no workers. Waiting 60 s for one. Start "
-            f"one with: dask worker tcp://127.0.0.1:{port} --nthreads 1\n"
+            f"The scheduler at {address} has no workers. Waiting 60 s for one. Start one with: "
+            f"dask worker {address} --nthreads 1\n"
         )
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
