@@ -16,7 +16,7 @@ RUNS = {
     "sweep_on_a_cluster": (
         ["--dataset=mnist_5k", "--seeds=1", "--hidden_units=50,25", "--max_steps=30"],
         "Median steps to 90% test accuracy",
-        "results/mnist_5k/depth/trials.csv",
+        "runs/mnist_5k/depth/trials.csv",
     ),
 }
 

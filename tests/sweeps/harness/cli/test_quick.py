@@ -1,6 +1,8 @@
 """--quick: the settings that it reduces, and the place for its results."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -103,11 +105,17 @@ def tables(results):
     return sorted(str(path.parent.relative_to(results)) for path in results.rglob("trials.csv"))
 
 
+def run(name, *argv):
+    """Runs a study in a new process, because TensorFlow may have started in this one."""
+    command_line = [sys.executable, "-m", f"sweeps.{name}", "--quick", "--workers=0", *argv]
+    done = subprocess.run(command_line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_results_are_apart_and_no_verdicts_follow(tmp_path, capsys):
-    argv = ["--quick", "--seeds=1", "--epochs=1", "--activation=relu", "--workers=0"]
-    of_study = catalog.study("initialization")
-    assert study.main(of_study, ["", *argv, f"--results_dir={tmp_path}"]) == 0
-    out = capsys.readouterr().out
+    argv = ["--seeds=1", "--epochs=1", "--activation=relu", f"--results_dir={tmp_path}"]
+    out = run("initialization", *argv)
     assert out.startswith("Demonstration with reduced settings:")
     assert tables(tmp_path) == ["demonstrations/parabola/initialization"]
 
@@ -122,8 +130,7 @@ def test_results_are_apart_and_no_verdicts_follow(tmp_path, capsys):
 
 @pytest.mark.full
 def test_the_demonstration_of_depth_shows_the_effect(tmp_path):
-    argv = ["--quick", "--workers=0", f"--results_dir={tmp_path}"]
-    assert study.main(catalog.study("depth"), ["", *argv]) == 0
+    run("depth", f"--results_dir={tmp_path}")
     (folder,) = tables(tmp_path)
     assert folder == "demonstrations/mnist_5k/depth"
     summary = pd.read_csv(tmp_path / folder / "summary.csv")
