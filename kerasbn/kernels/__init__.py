@@ -29,6 +29,7 @@ from types import ModuleType
 
 import keras
 
+from kerasbn.kernels import native
 from kerasbn.moments import Moments, Tensor
 
 
@@ -76,6 +77,26 @@ def scale_and_shift(x_hat: Tensor, gamma: Tensor | None, beta: Tensor | None) ->
     """gamma * x_hat + beta, either of them `None` for 1 and 0."""
     y = x_hat if gamma is None else x_hat * gamma
     return y if beta is None else y + beta
+
+
+def native_status() -> native.Status:
+    """Whether TensorFlow uses the native kernel for training on the CPU, and why not if it doesn't.
+
+    The kernel is loaded by this call or by the first one that needs it.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return native.Status(False, "only the TensorFlow backend has one")
+    return native.status()
+
+
+def use_native(on: bool) -> None:
+    """Switches the native kernel on or off, for later calls and for functions traced later.
+
+    The environment variable KERASBN_NATIVE=0 switches it off from the start. Switch it off before
+    you trace a function that another one with `jit_compile=True` calls, and before you save a
+    training function for programs without kerasbn.
+    """
+    native.use(on)
 
 
 @functools.cache
