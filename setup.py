@@ -23,6 +23,7 @@ class BuildLibrary(build_ext):
     """Builds a library that is no Python module, so that its name has no Python version."""
 
     def get_ext_filename(self, fullname):
+        """Returns the path of the library."""
         return f"{fullname.replace('.', '/')}.so"
 
 
@@ -30,6 +31,7 @@ class PlatformWheel(bdist_wheel):
     """Makes one wheel for all versions of Python, since the library uses nothing of Python."""
 
     def get_tag(self):
+        """Returns the tags for Python, its binary interface and the platform."""
         return "py3", "none", super().get_tag()[2]
 
 

@@ -1,5 +1,12 @@
 """Batch normalization for Keras: a complete, exact and fast layer."""
 
+try:
+    import keras as _keras  # noqa: F401
+except ModuleNotFoundError as error:
+    from kerasbn._missing_backend import explained
+
+    raise explained(error) from None
+
 from kerasbn import folding, reference
 from kerasbn.batch_norm import BatchNorm
 from kerasbn.tools import fold, from_keras, recalibrate, to_keras

@@ -1,4 +1,4 @@
-"""What `fold` would do to a model, as data: `plan` and its `Decision`s."""
+"""`plan` lists as data what `fold` would do to a model, with one `Decision` per batch norm."""
 
 from kerasbn.tools.folding import Decision, fold, plan
 

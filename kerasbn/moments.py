@@ -1,12 +1,13 @@
-"""The arithmetic of batch statistics around the kernels: pure functions on any backend's tensors.
+"""Batch statistics and moving averages: pure functions on the tensors of any backend.
 
-Statistics have the rank of the tensor that they describe, with size 1 on the reduced axes, so that
-they broadcast without a reshape. `m` is the number of values that count, for each feature.
+Statistics have the rank of the tensor that they describe and size 1 on the reduced axes. So they
+broadcast without a reshape. m is the number of unmasked values of a feature.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -15,14 +16,15 @@ Tensor = Any
 
 
 class Moments(NamedTuple):
-    """Batch statistics: for the moving averages, so no gradient flows through them.
+    """Batch statistics for the moving averages. They carry no gradient.
+
+    In an empty or fully masked batch, a feature has a count of 0. Its mean and variance are then 0
+    and must not be used.
 
     Attributes:
         mean: Batch mean.
         variance: Biased batch variance (divided by m).
-        count: m, the number of values behind each; broadcasts to the shape of `mean`. 0 where a
-            feature had no value at all (fully masked, or an empty batch), and then mean and
-            variance are 0 and must not be used.
+        count: Number m of values per feature. It broadcasts to the shape of `mean`.
     """
 
     mean: Tensor
@@ -31,12 +33,13 @@ class Moments(NamedTuple):
 
 
 def count_values(x: Tensor, axes: tuple[int, ...], mask: Tensor | None) -> Tensor:
-    """m: how many values of each feature count.
+    """The number m of unmasked values of each feature.
 
-    A Python number where the shape is known and nothing is masked; else a tensor like `x`.
+    It is a Python number if the shape is known and there is no mask, and otherwise a tensor in the
+    dtype of `x`.
     """
     if mask is not None:
-        # Broadcast only along the reduced axes: the kept ones may stay 1 where the mask is.
+        # Broadcast along the reduced axes only. Along the kept axes, the count may have size 1.
         full, own = ops.shape(x), ops.shape(mask)
         target = [full[a] if a in axes else own[a] for a in range(len(full))]
         return ops.sum(ops.cast(ops.broadcast_to(mask, target), x.dtype), axes, keepdims=True)
@@ -46,7 +49,7 @@ def count_values(x: Tensor, axes: tuple[int, ...], mask: Tensor | None) -> Tenso
 
 
 def at_least(x: Tensor | float, bound: float) -> Tensor | float:
-    """The larger, in the dtype of `x`: on PyTorch `ops.maximum` and `clip` go by way of float32."""
+    """max(x, bound) in the dtype of `x`. On PyTorch, `ops.maximum` and `clip` round to float32."""
     if isinstance(x, float):
         return max(x, bound)
     return ops.where(x < bound, ops.convert_to_tensor(bound, x.dtype), x)
@@ -58,30 +61,43 @@ def _clip(x, low, high):
 
 
 def position_mask(mask: Tensor) -> Tensor:
-    """Keras's mask, an entry for each position of all axes but the last, as full-rank booleans."""
+    """Turns a Keras mask, with one entry per position, into booleans of the rank of the input."""
     return ops.expand_dims(ops.cast(mask, "bool"), -1)
 
 
 def unbiased(moments: Moments) -> Tensor:
-    """m/(m-1) times the variance: the estimate of the population's (paper, algorithm 2, step 10).
+    """m/(m-1) times the variance, the unbiased estimate of the population variance.
 
-    A single value says nothing of the spread; its variance, 0, stays 0.
+    This is step 10 of algorithm 2 of Ioffe & Szegedy (2015). A single value keeps the variance 0.
     """
     return moments.variance * (moments.count / at_least(moments.count - 1.0, 1.0))
 
 
-def renorm_correction(
-    moments: Moments, renorm_mean: Tensor, renorm_stddev: Tensor, epsilon: float, clipping: dict
-) -> tuple[Tensor, Tensor]:
-    """r and d of Batch Renormalization (Ioffe 2017, algorithm 1), clipped, as constants.
+def stddev_of(variance: Tensor, epsilon: float) -> Tensor:
+    """The standard deviation that normalization divides by: sqrt(variance + epsilon)."""
+    return ops.sqrt(variance + epsilon)
 
-    x_hat * r + d is what normalizing with the moving statistics would have given, up to the
-    clipping.
+
+def variance_of(stddev: Tensor, epsilon: float) -> Tensor:
+    """The inverse of `stddev_of`: stddev^2 - epsilon, but at least 0."""
+    return at_least(ops.square(stddev) - epsilon, 0.0)
+
+
+def renorm_correction(
+    moments: Moments,
+    renorm_mean: Tensor,
+    renorm_stddev: Tensor,
+    *,
+    epsilon: float,
+    clipping: Mapping[str, float | None],
+) -> tuple[Tensor, Tensor]:
+    """r and d of Batch Renormalization (Ioffe 2017, algorithm 1), clipped and without gradient.
+
+    Without clipping, x_hat * r + d equals x normalized with the moving statistics.
     """
-    stddev = ops.sqrt(moments.variance + epsilon)
-    # A moving standard deviation of less than sqrt(epsilon) can only be an initial zero.
+    # A moving standard deviation below sqrt(epsilon) can only be an initial zero.
     renorm_stddev = at_least(renorm_stddev, math.sqrt(epsilon))
-    r = stddev / renorm_stddev
+    r = stddev_of(moments.variance, epsilon) / renorm_stddev
     d = (moments.mean - renorm_mean) / renorm_stddev
     r = _clip(r, clipping.get("rmin"), clipping.get("rmax"))
     dmax = clipping.get("dmax")
@@ -95,39 +111,38 @@ def update_rate(momentum: float | None, debias: bool, updates: Tensor | None) ->
 
     Args:
         momentum: Weight of the old average, or `None` for the cumulative average.
-        debias: Whether the average is kept free of its initial value.
-        updates: t, the number of updates including this one; needed unless the rate is constant.
+        debias: Whether to remove the initial value from the average.
+        updates: Number t of updates, including this one. `None` is enough for a constant rate.
 
     Returns:
-        1 - momentum; 1/t for the cumulative average; (1 - momentum) / (1 - momentum^t) debiased,
-        which makes the t batches' weights sum to one, and is 1 at t = 1.
+        1/t for a cumulative average, (1 - momentum) / (1 - momentum^t) for a debiased one, and
+        1 - momentum otherwise. With the debiased rate, the weights of the t batches sum to one.
     """
     if momentum is None or (debias and momentum == 1.0):  # 1/t is also the limit for momentum -> 1
         return 1.0 / at_least(updates, 1.0)
     if not debias or momentum == 0.0:
         return 1.0 - momentum
-    # expm1 keeps the digits that 1 - momentum^t loses when momentum is near 1.
+    # 1 - momentum^t loses digits if momentum is near 1. expm1 keeps them.
     return (1.0 - momentum) / -ops.expm1(at_least(updates, 1.0) * math.log(momentum))
 
 
-def move_average(
-    average: Tensor, value: Tensor, rate: Tensor | float, counted: Tensor | None
-) -> Tensor:
-    """One step of a moving average; where `counted` is given and false, the old one stays."""
-    moved = average * (1.0 - rate) + value * rate
-    return moved if counted is None else ops.where(counted, moved, average)
+def move_average(average: Tensor, value: Tensor, rate: Tensor | float) -> Tensor:
+    """One step of a moving average. At a rate of 0, the average stays."""
+    return average * (1.0 - rate) + value * rate
 
 
 def to_groups(x: Tensor, size: int, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Views a batch as ghost batches: (n, ...) -> (groups, size, ...), the last padded and masked.
+    """Splits a batch into ghost batches: (n, ...) -> (groups, size, ...).
+
+    The last group is padded with zeros, and the padding is masked.
 
     Args:
         x: Tensor of shape (n, ...).
-        size: Examples a group.
-        mask: `None`, or booleans of the rank of `x` that broadcast to its shape.
+        size: Number of examples in a group.
+        mask: Booleans of the rank of `x` that broadcast to its shape, or `None`.
 
     Returns:
-        The groups, and the mask of their real values; `None` where all are.
+        The groups and their mask. The mask is `None` if all values count.
     """
     n = ops.shape(x)[0]
     groups = -(-n // size)
@@ -148,14 +163,14 @@ def to_groups(x: Tensor, size: int, mask: Tensor | None) -> tuple[Tensor, Tensor
 
 
 def from_groups(y: Tensor, like: Tensor) -> Tensor:
-    """The inverse of `to_groups`: (groups, size, ...) -> the shape of `like`, padding dropped."""
+    """The inverse of `to_groups`: joins the groups to the shape of `like` and drops the padding."""
     shape = ops.shape(like)
     flat = ops.reshape(y, [ops.shape(y)[0] * ops.shape(y)[1], *shape[1:]])
     return flat[: shape[0]]
 
 
 def pool_groups(moments: Moments) -> Moments:
-    """Mean over groups of their means and variances, weighted by their counts (axis 0)."""
+    """Averages the means and the variances of groups (axis 0), weighted by their counts."""
     count = ops.broadcast_to(ops.cast(moments.count, moments.mean.dtype), ops.shape(moments.mean))
     total = ops.sum(count, 0)
     share = count / at_least(ops.expand_dims(total, 0), 1.0)

@@ -1,28 +1,44 @@
-"""Batch normalization in float64 NumPy, step by step: the truth in the tests of everything else.
+"""Batch normalization in float64 NumPy, step by step. All other code is tested against it.
 
-The names are those of Ioffe & Szegedy (2015), algorithm 1 and the gradients that follow it:
+The names are those of Ioffe & Szegedy (2015), in algorithm 1 and the gradients after it:
 
     mu      = 1/m sum_i x_i                         batch mean
     sigma2  = 1/m sum_i (x_i - mu)^2                batch variance (biased)
     x_hat_i = (x_i - mu) / sqrt(sigma2 + epsilon)   normalized value
     y_i     = gamma x_hat_i + beta                  scaled and shifted
 
-The sums run over the m values of one feature: all positions of all axes but ``axis``. With a mask,
-the sums of mu and sigma2 run over the unmasked values only and m is their number; every value,
-masked or not, is then normalized with that mu and sigma2.
+The sums run over the m values of one feature: all positions of all axes but `axis`. With a mask,
+the sums of mu and sigma2 run over the unmasked values only, and m is their number. All values,
+including masked ones, are then normalized with this mu and sigma2.
 
-Reference: https://arxiv.org/abs/1502.03167
+References:
+    Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class Cache(NamedTuple):
-    """What `backward` needs of the forward pass; statistics have size 1 on the reduced axes."""
+    """The results of the forward pass that `backward` needs.
+
+    gamma and the statistics have the rank of x and size 1 on the reduced axes.
+
+    Attributes:
+        x_hat: Normalized values.
+        gamma: Scale.
+        mu: Mean.
+        sigma2: Biased variance.
+        m: Number of unmasked values.
+        weights: 1.0 for each unmasked value and 0.0 for each masked value, in the shape of x.
+        epsilon: Number added to the variance.
+        axes: Reduced axes.
+    """
 
     x_hat: np.ndarray
     gamma: np.ndarray
@@ -35,22 +51,29 @@ class Cache(NamedTuple):
 
 
 def forward(
-    x, gamma=None, beta=None, epsilon: float = 1e-3, *, axis=-1, mask=None
+    x: ArrayLike,
+    gamma: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
+    epsilon: float = 1e-3,
+    *,
+    axis: int | Sequence[int] = -1,
+    mask: ArrayLike | None = None,
 ) -> tuple[np.ndarray, Cache]:
     """Normalizes a batch with its own statistics.
 
     Args:
-        x: Array of any rank from 1; computed in float64.
-        gamma: Scale, one value for each index combination of `axis` (in ascending order of the
+        x: Array of any rank from 1. All arithmetic is in float64.
+        gamma: Scale, with one value for each index combination of `axis` (in ascending order of the
             axes), or `None` for 1.
-        beta: Offset, likewise, or `None` for 0.
-        epsilon: Added to the variance. Default 1e-3.
-        axis: The feature axis or axes, which are kept; all others are reduced. Default -1.
-        mask: `None`, or an array that broadcasts to the shape of `x`: nonzero where a value counts.
+        beta: Offset in the same shape, or `None` for 0.
+        epsilon: Number added to the variance. Default 1e-3.
+        axis: Feature axis, or several. All other axes are reduced. Default -1.
+        mask: Array that broadcasts to the shape of `x` and is nonzero at unmasked values, or
+            `None`.
 
     Returns:
-        `y`, of the shape of `x`, and the `Cache` for `backward`. A feature without a single
-        counting value gets mu = sigma2 = 0.
+        `y` in the shape of `x`, and the `Cache` for `backward`. mu and sigma2 are 0 for features
+        without unmasked values.
     """
     x = np.asarray(x, np.float64)
     kept = sorted(a % x.ndim for a in np.atleast_1d(axis))
@@ -68,8 +91,8 @@ def forward(
     m = weights.sum(axes, keepdims=True)
     mu = _mean(x, weights, m, axes)
     centered = x - mu
-    # In exact arithmetic these deviations have mean zero. In floating point it is the rounding
-    # error of mu, which at large offsets is not small against the standard deviation.
+    # In exact arithmetic, these deviations have mean zero. In floating point, their mean is the
+    # rounding error of mu. At large offsets, it may be as large as the standard deviation.
     residue = _mean(centered, weights, m, axes)
     mu, centered = mu + residue, centered - residue
     sigma2 = _mean(centered**2, weights, m, axes)
@@ -78,16 +101,16 @@ def forward(
     return y, Cache(x_hat, gamma, mu, sigma2, m, weights, epsilon, axes)
 
 
-def backward(dy, cache: Cache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients of a loss through `forward`, by the chain rule, one step of the paper at a time.
+def backward(dy: ArrayLike, cache: Cache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Computes the gradients of a loss through `forward`, with the chain rule as in the paper.
 
     Args:
-        dy: Gradient of the loss with respect to `y`, of its shape.
-        cache: What `forward` returned.
+        dy: Gradient of the loss with respect to `y`, in the shape of `y`.
+        cache: Cache that `forward` returned.
 
     Returns:
-        `dx` of the shape of `x`; `dgamma` and `dbeta` with one value a feature, shaped like the
-        kept axes.
+        `dx` in the shape of `x`, and `dgamma` and `dbeta` with one value per feature. Their shape
+        is that of the feature axes.
     """
     dy = np.asarray(dy, np.float64)
     x_hat, gamma, _, sigma2, m, weights, epsilon, axes = cache

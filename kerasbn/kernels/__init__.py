@@ -1,34 +1,41 @@
-"""Normalization by batch statistics and by given statistics: the fastest way of each Keras backend.
+"""Batch normalization kernels: the fastest implementation for each Keras backend.
 
-Every kernel module has the two functions below, and all of them compute the same thing; `generic`
-is written in `keras.ops` for the backends that have none of their own, and is the plainest to read.
+Every kernel module defines `batch_normalize`, `normalize` and `reshape`, and all of them compute
+the same values. `generic` uses `keras.ops` alone. It serves the backends that have no kernel
+module, and it is the easiest one to read.
 
-Exactness. Batch norm does not change when a constant is added to a feature, so each kernel first
-subtracts a value p of the feature's own order: d = x - p. All further arithmetic has the magnitude
-of the feature's spread and not of its offset. The mean is p + mean(d), kept as two numbers, since a
-float32 sum of them would be off by 5e-4 at 1e4; and the variance is the mean of (d - mean(d))^2,
-never a difference of large squares. p is the first value of the feature, under a mask the largest
-that counts: |p - mean| / std is the |x_hat| of that value, so the rounding of d is never worse than
-1e-7 of the largest output. And p has to be one number: a compiler may find the first value anew in
-each place that uses it, but a mean in its place XLA computed twice, with different rounding, for
-delta and for x_hat (dx wrong by 6e-4 at 1e4, std 0.1). Where the mean of the first few values is p,
-it is therefore stored.
+Exactness. Adding a constant to a feature does not change its normalized values. Each kernel
+therefore starts by subtracting a pivot p, a number close to the feature's values: d = x - p. From
+there on, rounding errors scale with the feature's spread and not with its offset.
 
-Backward. With s1 = sum dy, s2 = sum dy x_hat over all positions, w the mask and m = sum w:
+- The mean is kept as two numbers, p and mean(d). Their float32 sum would be off by 5e-4 at 1e4.
+- The variance is the mean of (d - mean(d))^2, never a difference of large squares.
+- p is the first value of the feature, or the largest unmasked value if there is a mask. Since
+  |p - mean| / std is the |x_hat| of that value, rounding d costs at most 1e-7 of the largest
+  output.
+- p must be the same number in every place that uses it. The first value always is, even if a
+  compiler reads it twice. A mean is not: XLA computed it once for delta and again for x_hat, and
+  rounded the two differently. At mean 1e4 and std 0.1, dx was wrong by 6e-4. Kernels that use the
+  mean of the first few values as p therefore store it.
+
+Backward pass. With s1 = sum dy and s2 = sum dy x_hat over all positions, mask w and m = sum w:
 
     dbeta = s1    dgamma = s2    dx = gamma / sqrt(variance + epsilon) (dy - w/m (s1 + x_hat s2))
 
-so the backward pass needs x, the mean and 1/std only. See `kerasbn.reference` for the steps.
+So the backward pass needs only x, the mean and 1/std. `kerasbn.reference` derives the formula step
+by step.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
 
 import keras
 
+from kerasbn._arguments import check_synchronized
 from kerasbn.kernels import native
 from kerasbn.moments import Moments, Tensor
 
@@ -47,34 +54,57 @@ def batch_normalize(
 
     Args:
         x: float32 or float64 tensor.
-        gamma: Scale, of the shape of the statistics (the rank of x, size 1 on `axes`); `None`: 1.
-        beta: Offset, likewise; `None`: 0.
-        axes: The axes that are reduced, ascending, not negative.
-        epsilon: Added to the variance.
-        mask: `None`, or booleans of the rank of x that broadcast to it: where false, a value counts
-            in no statistic (it is normalized all the same).
-        synchronized: Statistics over all replicas of a `tf.distribute` strategy (TensorFlow only).
+        gamma: Scale, in the shape of the statistics (the rank of x, size 1 on `axes`), or `None`
+            for 1.
+        beta: Offset in the same shape, or `None` for 0.
+        axes: Axes to reduce, ascending and not negative.
+        epsilon: Number added to the variance.
+        mask: Booleans of the rank of x that broadcast to its shape, or `None`. Values at false
+            positions are normalized too, but no statistic includes them.
+        synchronized: Whether to compute the statistics over all replicas of a `tf.distribute`
+            strategy (TensorFlow only).
 
     Returns:
-        y, of the shape and dtype of x, and the `Moments`, through which no gradient flows.
+        y, in the shape and dtype of x, and the `Moments`, which carry no gradient.
     """
+    check_synchronized(synchronized)
+    # Only TensorFlow's kernel takes the option.
+    options = {"synchronized": True} if synchronized else {}
     return _of_backend().batch_normalize(
-        x, gamma, beta, axes=axes, epsilon=epsilon, mask=mask, synchronized=synchronized
+        x, gamma, beta, axes=axes, epsilon=epsilon, mask=mask, **options
     )
 
 
-def normalize(x: Tensor, mean: Tensor, variance: Tensor, gamma, beta, *, epsilon: float) -> Tensor:
-    """Normalizes x with given statistics (inference); all of them broadcast to x."""
+def normalize(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    epsilon: float,
+) -> Tensor:
+    """Normalizes x with given statistics (inference). All arguments broadcast to x."""
     return _of_backend().normalize(x, mean, variance, gamma, beta, epsilon=epsilon)
 
 
-def reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The backend's own: that of `keras.ops` takes 80 us a call on PyTorch."""
+def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """The backend's own reshape. On PyTorch, that of `keras.ops` takes 80 us per call."""
     return _of_backend().reshape(x, shape)
 
 
+def to_vector(t: Tensor | None) -> Tensor | None:
+    """Reshapes per-feature values from the rank of x to (c,). `None` stays `None`."""
+    return None if t is None else reshape(t, (-1,))
+
+
+def from_vector(t: Tensor, rank: int) -> Tensor:
+    """Reshapes (c,) to the rank of x: (1, ..., 1, c)."""
+    return reshape(t, (1,) * (rank - 1) + (-1,))
+
+
 def scale_and_shift(x_hat: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
-    """gamma * x_hat + beta, either of them `None` for 1 and 0."""
+    """gamma * x_hat + beta, where `None` stands for a gamma of 1 or a beta of 0."""
     y = x_hat if gamma is None else x_hat * gamma
     return y if beta is None else y + beta
 

@@ -1,4 +1,4 @@
-"""Batch norm in `keras.ops`, differentiated by the backend: plain, and right everywhere."""
+"""Batch norm in `keras.ops`, differentiated by the backend: simple, and correct everywhere."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ import math
 from keras import ops
 
 from kerasbn.kernels import scale_and_shift
-from kerasbn.moments import Moments, at_least, count_values
+from kerasbn.moments import Moments, Tensor, at_least, count_values
 
 reshape = ops.reshape
 
 
-def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=False):
-    """See `kerasbn.kernels.batch_normalize`; `synchronized` is for TensorFlow's kernel alone."""
-    if synchronized:
-        raise ValueError("synchronized statistics need the TensorFlow backend.")
+def batch_normalize(
+    x: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    axes: tuple[int, ...],
+    epsilon: float,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Moments]:
+    """See `kerasbn.kernels.batch_normalize`."""
     count = count_values(x, axes, mask)
     m = at_least(count, 1.0)
 
@@ -32,21 +38,29 @@ def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=Fa
     return y, Moments(ops.stop_gradient(pivot + delta), ops.stop_gradient(variance), count)
 
 
-def normalize(x, mean, variance, gamma, beta, *, epsilon):
+def normalize(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    epsilon: float,
+) -> Tensor:
     """See `kerasbn.kernels.normalize`."""
     multiplier = ops.rsqrt(variance + epsilon)
     if gamma is not None:
         multiplier = multiplier * gamma
-    # Not x * multiplier + (beta - mean * multiplier): at large means its two terms cancel.
+    # Not x * multiplier + (beta - mean * multiplier): its two terms cancel at large means.
     y = (x - mean) * multiplier
     return y if beta is None else y + beta
 
 
-def pivot_value(x, axes, mask):
-    """One of each feature's values, see `kerasbn.kernels`; 0 where a feature has none."""
+def pivot_value(x: Tensor, axes: tuple[int, ...], mask: Tensor | None) -> Tensor:
+    """One value of each feature, see `kerasbn.kernels`. 0 for features without any value."""
     if mask is None:
         first = x[tuple(slice(0, 1) if a in axes else slice(None) for a in range(len(x.shape)))]
-        return ops.sum(first, axes, keepdims=True)  # of the one value, or of none
+        return ops.sum(first, axes, keepdims=True)  # the sum of one value, or of none
     counted = ops.where(mask, x, -math.inf)
-    largest = ops.max(counted, axes, keepdims=True, initial=-math.inf)  # of an empty batch too
+    largest = ops.max(counted, axes, keepdims=True, initial=-math.inf)  # -inf for an empty batch
     return ops.where(largest > -math.inf, largest, 0.0)

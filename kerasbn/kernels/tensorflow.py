@@ -8,30 +8,55 @@ channels first. The plain formula (`kerasbn.kernels.tensorflow_plain`) in all ot
 - with a mask, with statistics over several replicas, and over other axes;
 - where the native kernel could not be built, or is switched off.
 
-Inference: operations that every converter of models knows, and nothing else.
+Inference: operations that every converter of models knows. Images with the features last go through
+TensorFlow's FusedBatchNormV3. It subtracts the mean first, like the formula, and TensorFlow fuses
+it into the convolution before it. All other inputs take the formula.
+
+Time of four layers of inference on two cores with AVX-512, as a multiple of the formula
+(x - mean) a + beta, with oneDNN and without:
+
+                        32x56x56x64  16x28x28x32  64x14x14x256   conv + batch norm + ReLU
+                                                               1x112x112x32  16x28x28x64
+    FusedBatchNormV3      0.56 2.28    0.51 0.81     1.35 1.18    0.80 0.91    0.90 0.97
+    x a + b               0.71 0.68    0.73 0.71     1.00 0.85    0.94 0.99    0.97 1.01
+    no batch norm                                                 0.80 0.78    0.90 0.93
+
+x a + b cancels at large means: at mean 1e4 and deviation 0.5 its error is a thousandth.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util
 
+from kerasbn._tensorflow_private import compiled_by_xla
 from kerasbn.kernels import generic, native, tensorflow_plain
 from kerasbn.kernels.native import tensorflow as tensorflow_native
-from kerasbn.moments import Moments
+from kerasbn.moments import Moments, Tensor
 
 reshape = tf.reshape
 
-# Between kept and reduced axes. TensorFlow merges neighbouring axes that broadcast alike, and more
-# than five are then beyond it; ghost batches of rank 5 with axis=(1, 3) would need six.
+# How often the axes may alternate between kept and reduced. TensorFlow merges neighbouring axes of
+# one kind and broadcasts at most five. Ghost batches of rank 5 with axis=(1, 3) would need six.
 _MOST_CHANGES = 4
 
+# TensorFlow's own limit, which cuDNN has set.
+_LEAST_FUSED_EPSILON = 1.001e-5
 
-def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=False):
+
+def batch_normalize(
+    x: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    axes: tuple[int, ...],
+    epsilon: float,
+    mask: Tensor | None = None,
+    synchronized: bool = False,
+) -> tuple[Tensor, Moments]:
     """See `kerasbn.kernels.batch_normalize`."""
     all_replicas = synchronized and not tf.distribute.in_cross_replica_context()
     if mask is None and not all_replicas and tensorflow_native.suits(x, axes):
-        library = native.library() if _runs_on_cpu() and not _compiled_by_xla() else None
+        library = native.library() if _runs_on_cpu() and not compiled_by_xla() else None
         if library is not None:
             return tensorflow_native.batch_normalize(
                 library.operations, x, gamma, beta, axes=axes, epsilon=epsilon
@@ -39,7 +64,7 @@ def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=Fa
     rank = len(x.shape)
     changes = sum((a in axes) != (a + 1 in axes) for a in range(rank - 1))
     if changes > _MOST_CHANGES:
-        # Kept axes first, reduced ones last, and back again.
+        # Transpose: kept axes first, reduced axes last. Transpose the results back.
         order = sorted(range(rank), key=lambda a: a in axes)
         x, gamma, beta, mask = (_transpose(t, order) for t in (x, gamma, beta, mask))
         last = tuple(range(rank - len(axes), rank))
@@ -53,15 +78,40 @@ def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=Fa
     )
 
 
-normalize = generic.normalize
+def normalize(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    epsilon: float,
+) -> Tensor:
+    """See `kerasbn.kernels.normalize`."""
+    if _suits_fused(x, mean, epsilon) and not compiled_by_xla():
+        return tf.raw_ops.FusedBatchNormV3(
+            x=x,
+            scale=tf.ones_like(mean) if gamma is None else gamma,
+            offset=tf.zeros_like(mean) if beta is None else beta,
+            mean=mean,
+            variance=variance,
+            epsilon=epsilon,
+            is_training=False,
+        ).y
+    return generic.normalize(x, mean, variance, gamma, beta, epsilon=epsilon)
+
+
+def _suits_fused(x, mean, epsilon):
+    return (
+        len(x.shape) == 4
+        and x.dtype == tf.float32
+        and mean.shape == x.shape[-1:]
+        and epsilon >= _LEAST_FUSED_EPSILON
+    )
 
 
 def _transpose(t, order):
     return t if t is None or isinstance(t, float) or not len(t.shape) else tf.transpose(t, order)
-
-
-def _compiled_by_xla():
-    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 def _runs_on_cpu():

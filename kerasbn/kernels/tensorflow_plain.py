@@ -1,4 +1,7 @@
-"""Batch norm in plain TensorFlow operations, with the analytic gradient: any axes, masks, replicas."""
+"""Batch norm in plain TensorFlow operations with the analytic gradient.
+
+Works for all axes, with masks, and over the replicas of a strategy.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ def batch_normalize(
     mask: Tensor | None,
     all_replicas: bool,
 ) -> tuple[Tensor, Moments]:
-    """See `kerasbn.kernels.batch_normalize`; `all_replicas`: within a replica of a strategy."""
+    """See `kerasbn.kernels.batch_normalize`.
+
+    With `all_replicas`, the statistics include the values of all replicas of a strategy.
+    """
     population = Population(axes, mask, all_replicas)
     offered = [t for t in (gamma, beta) if t is not None]
 
@@ -35,8 +41,8 @@ def batch_normalize(
             first = population.gradients(dy, x, scale, shift, s)
 
             def second_order(*upstream):
-                # The statistics in `s` are constants to the tape. Here they vary with x, so they
-                # are computed again in its sight and TensorFlow differentiates the formula itself.
+                # The tape takes the statistics in `s` for constants, but they depend on x. So
+                # compute them again under a tape and let TensorFlow differentiate the formula.
                 with tf.GradientTape() as tape:
                     tape.watch([dy, x, *parameters])
                     scale = parameters[0] if gamma is not None else None
@@ -56,12 +62,20 @@ def batch_normalize(
 
     y, mean, variance, count = forward(x, *offered)
     if not all_replicas:
-        count = count_values(x, axes, mask)  # a Python number, where the shape says it
+        count = count_values(x, axes, mask)  # a Python number if the shape is known
     return y, Moments(tf.stop_gradient(mean), tf.stop_gradient(variance), count)
 
 
 class Statistics(NamedTuple):
-    """The mean is pivot + delta, see `kerasbn.kernels`; inverse is 1 / sqrt(variance + epsilon)."""
+    """Statistics of a batch, see `kerasbn.kernels`.
+
+    Attributes:
+        pivot: Number close to the feature's values.
+        delta: Mean minus pivot.
+        variance: Biased variance.
+        inverse: 1 / sqrt(variance + epsilon).
+        count: Number of values of each feature.
+    """
 
     pivot: Tensor
     delta: Tensor
@@ -71,23 +85,33 @@ class Statistics(NamedTuple):
 
 
 class Population(NamedTuple):
-    """The values that the statistics are of: which axes, which positions, one replica's or all."""
+    """The set of values that enter the statistics.
+
+    Attributes:
+        axes: Reduced axes.
+        mask: Booleans that are true at the positions that count, or `None` for all positions.
+        all_replicas: Whether to include the values of all replicas.
+    """
 
     axes: tuple[int, ...]
     mask: Tensor | None
     all_replicas: bool
 
-    def forward(self, x: Tensor, gamma, beta, epsilon: float) -> tuple[Tensor, Statistics]:
+    def forward(
+        self, x: Tensor, gamma: Tensor | None, beta: Tensor | None, epsilon: float
+    ) -> tuple[Tensor, Statistics]:
+        """y and the statistics."""
         s = self.statistics(x, epsilon)
         multiplier = s.inverse if gamma is None else s.inverse * gamma
         y = (x - s.pivot - s.delta) * multiplier
         return (y if beta is None else y + beta), s
 
     def statistics(self, x: Tensor, epsilon: float) -> Statistics:
+        """The statistics of x."""
         count = tf.convert_to_tensor(count_values(x, self.axes, self.mask), x.dtype)
         pivot = generic.pivot_value(x, self.axes, self.mask)
         if self.all_replicas:
-            # One pivot for all: the mean of theirs, replicas without values left out.
+            # Replicas share one pivot: the mean of the pivots of those that have values.
             count, weighted = self._over_replicas(count, count * pivot)
             pivot = weighted / tf.maximum(count, 1.0)
         pivot = tf.stop_gradient(pivot)
@@ -97,13 +121,20 @@ class Population(NamedTuple):
         variance = self._sum(tf.math.squared_difference(d, delta)) / m
         return Statistics(pivot, delta, variance, tf.math.rsqrt(variance + epsilon), count)
 
-    def gradients(self, dy: Tensor, x: Tensor, gamma, beta, s: Statistics) -> tuple[Tensor, ...]:
-        """dx, and dgamma and dbeta where there is a gamma and a beta."""
+    def gradients(
+        self,
+        dy: Tensor,
+        x: Tensor,
+        gamma: Tensor | None,
+        beta: Tensor | None,
+        s: Statistics,
+    ) -> tuple[Tensor, ...]:
+        """dx, followed by dgamma and dbeta if gamma and beta are given."""
         x_hat = (x - s.pivot - s.delta) * s.inverse
         s1 = tf.reduce_sum(dy, self.axes, keepdims=True)
         s2 = tf.reduce_sum(dy * x_hat, self.axes, keepdims=True)
         parameters = ([] if gamma is None else [s2]) + ([] if beta is None else [s1])
-        if self.all_replicas:  # a strategy adds up the replicas' dgamma and dbeta itself
+        if self.all_replicas:  # the strategy itself sums dgamma and dbeta over replicas
             s1, s2 = self._over_replicas(s1, s2)
         m = tf.maximum(s.count, 1.0)
         through_statistics = s1 / m + x_hat * (s2 / m)

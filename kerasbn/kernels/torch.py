@@ -1,28 +1,36 @@
 """Batch norm in PyTorch with the analytic gradient.
 
-Any axes and masks here; the common case, over all axes but the last without a mask:
-`kerasbn.kernels.torch_rows`, where PyTorch's own kernel brings its own gradient.
+This module handles any axes and masks. The common case, all axes but the last and no mask, is in
+`kerasbn.kernels.torch_rows`. Inputs with enough channels use PyTorch's native kernel there, and its
+gradient.
 """
 
 from __future__ import annotations
 
 import torch
 
-from kerasbn.kernels import generic, torch_rows
-from kerasbn.moments import Moments, at_least, count_values
+from kerasbn.kernels import from_vector, generic, to_vector, torch_rows
+from kerasbn.moments import Moments, Tensor, at_least, count_values
 
 normalize = generic.normalize
 reshape = torch.reshape
 
 
-def batch_normalize(x, gamma, beta, *, axes, epsilon, mask=None, synchronized=False):
+def batch_normalize(
+    x: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    axes: tuple[int, ...],
+    epsilon: float,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Moments]:
     """See `kerasbn.kernels.batch_normalize`."""
-    if synchronized:
-        raise ValueError("synchronized statistics need the TensorFlow backend.")
     count = count_values(x, axes, mask)
     if _are_rows(x, axes, mask) and torch_rows.suits_native(x):
-        y, *statistics = torch_rows.native(x, _flat(gamma), _flat(beta), epsilon)
-        return y, Moments(*(_of_full_rank(t, x) for t in statistics), count)
+        y, *statistics = torch_rows.native(x, to_vector(gamma), to_vector(beta), epsilon)
+        mean, variance = (from_vector(t, x.ndim) for t in statistics)
+        return y, Moments(mean, variance, count)
     y, mean, variance = _Forward.apply(x, gamma, beta, axes, epsilon, mask, count)
     return y, Moments(mean, variance, count)
 
@@ -31,8 +39,8 @@ class _Forward(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, gamma, beta, axes, epsilon, mask, count):
         if _are_rows(x, axes, mask):
-            y, *statistics = torch_rows.forward(x, _flat(gamma), _flat(beta), epsilon)
-            pivot, delta, variance, inverse = (_of_full_rank(t, x) for t in statistics)
+            y, *statistics = torch_rows.forward(x, to_vector(gamma), to_vector(beta), epsilon)
+            pivot, delta, variance, inverse = (from_vector(t, x.ndim) for t in statistics)
         else:
             pivot, delta, variance, inverse = _statistics(x, axes, epsilon, mask, count)
             y = (x - pivot).sub_(delta).mul_(inverse if gamma is None else inverse * gamma)
@@ -75,10 +83,9 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *upstream):
-        # The saved statistics are constants to autograd. Here they vary with x, so they are
-        # computed again in its sight and PyTorch differentiates the formula itself: with respect to
-        # aliases, since dy may be a function of x too, and autograd follows that path by itself
-        # afterwards.
+        # Autograd takes the saved statistics for constants, but they depend on x. So compute them
+        # again and let PyTorch differentiate the formula. The inputs are aliases because dy may
+        # depend on x too: autograd follows that path by itself later.
         dy, x, gamma, mask = ctx.saved_tensors
         axes, epsilon, count = ctx.constants
         with torch.enable_grad():
@@ -93,7 +100,7 @@ class _Backward(torch.autograd.Function):
 def _backward(dy, x, gamma, mask, pivot, delta, inverse, constants):
     axes, _, count = constants
     if _are_rows(x, axes, mask):
-        given = (_flat(t) for t in (gamma, pivot, delta, inverse))
+        given = (to_vector(t) for t in (gamma, pivot, delta, inverse))
         dx, dgamma, dbeta = torch_rows.backward(dy, x, *given)
         return dx, dgamma.view_as(pivot), dbeta.view_as(pivot)
     return _gradients(dy, x, gamma, axes, mask, count, pivot, delta, inverse)
@@ -103,16 +110,8 @@ def _are_rows(x, axes, mask):
     return mask is None and torch_rows.suits(x, axes)
 
 
-def _flat(t):
-    return None if t is None else t.reshape(-1)
-
-
-def _of_full_rank(t, x):
-    return t.view([1] * (x.ndim - 1) + [-1])
-
-
 def _alias(t):
-    """The same values as a tensor of its own to autograd, one that always takes a gradient."""
+    """A separate tensor to autograd with the same values, which always requires a gradient."""
     if t is None:
         return None
     alias = t.view_as(t)
@@ -146,5 +145,5 @@ def _mean(values, axes, mask, count):
 
 
 def _sum(values, axes):
-    # PyTorch takes "no axes" for "all axes".
+    # PyTorch reads an empty tuple of axes as "all axes".
     return values.sum(axes, keepdim=True) if axes else values

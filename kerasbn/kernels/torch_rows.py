@@ -1,10 +1,12 @@
-"""Batch norm over all axes but the last in PyTorch: its native kernel, made exact, or wide lines.
+"""Batch norm over all axes but the last in PyTorch: the native kernel, made exact, or wide lines.
 
-PyTorch's `native_batch_norm` reads channels-last data where the channels fill the processor's
-vectors. It is given x - pivot, see `kerasbn.kernels`, so that the digits of large means stay. With
-fewer channels, four rows of six are taken for one line of 24, and only the sums folded afterwards.
+PyTorch's `native_batch_norm` is fast on channels-last data if the channels fill the processor's
+vectors. It gets x - pivot instead of x to stay exact at large means, see `kerasbn.kernels`. Inputs
+with fewer channels are viewed as wide lines. For example, four rows of six channels make one line
+of 24, and only the sums have to be folded back to six.
 
-Microseconds a layer, forward and backward, two cores (AVX2), chain of eight, beside Keras's layer:
+The table shows microseconds per layer, forward and backward: a chain of eight layers on two cores
+(AVX2), compared with Keras's layer.
 
               500x500  500x100  500x25  256x28x28x6  256x10x10x16  32x56x56x64  64x14x14x256
     Keras        2453     1176     727        12148          1998        53951         14783
@@ -15,44 +17,57 @@ Microseconds a layer, forward and backward, two cores (AVX2), chain of eight, be
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-NATIVE_FROM = 16  # channels: from here on they fill the vectors
-_WIDTH = 16  # values to have in a line
+NATIVE_FROM = 16  # channels that fill the processor's vectors
+_WIDTH = 16  # smallest number of values in a line
 
 
-def suits(x: torch.Tensor, axes: tuple[int, ...]) -> bool:
-    """Whether x, reduced over `axes`, is for this module: the last axis alone is kept."""
+def suits(x: Tensor, axes: tuple[int, ...]) -> bool:
+    """Whether this module can handle x: several rows, reduced over all axes but the last."""
     several_rows = x.ndim > 1 and x.numel() > x.shape[-1]
     return axes == tuple(range(x.ndim - 1)) and several_rows
 
 
-def suits_native(x: torch.Tensor) -> bool:
-    """Whether `native` is the way for x, rather than `forward` and `backward`."""
+def suits_native(x: Tensor) -> bool:
+    """Whether `native` is faster for x than `forward` and `backward`."""
     return x.shape[-1] >= NATIVE_FROM
 
 
-def native(x, gamma, beta, epsilon: float):
-    """y, which PyTorch differentiates by itself; and the mean and variance, each (c,).
+def native(
+    x: Tensor, gamma: Tensor | None, beta: Tensor | None, epsilon: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalizes x. PyTorch differentiates y by itself.
 
     Args:
-        x: (..., c), of two rows at least.
-        gamma: (c,), or `None`.
-        beta: Likewise.
-        epsilon: Added to the variance.
+        x: Tensor of shape (..., c) with at least two rows.
+        gamma: Scale of shape (c,), or `None` for 1.
+        beta: Offset of shape (c,), or `None` for 0.
+        epsilon: Number added to the variance.
+
+    Returns:
+        y, and the mean and the variance, each of shape (c,).
     """
     c = x.shape[-1]
     rows = x.reshape(-1, c)
     pivot = rows[0].detach()
     d = (rows - pivot).contiguous().view(1, len(rows), 1, c).permute(0, 3, 1, 2)
-    # A momentum of 1 leaves the batch's statistics in them, the variance as if of a sample.
+    # With a momentum of 1, PyTorch writes the batch's mean and unbiased variance into these.
     delta, sample_variance = pivot.new_zeros(c), pivot.new_zeros(c)
     y = torch.native_batch_norm(d, gamma, beta, delta, sample_variance, True, 1.0, epsilon)[0]
     variance = sample_variance * (1.0 - 1.0 / len(rows))
     return y.permute(0, 2, 3, 1).reshape(x.shape), pivot + delta, variance
 
 
-def forward(x, gamma, beta, epsilon: float):
-    """y; and the pivot, mean - pivot, variance and 1 / sqrt(variance + epsilon), each (c,)."""
+def forward(
+    x: Tensor, gamma: Tensor | None, beta: Tensor | None, epsilon: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Normalizes x. The arguments are those of `native`.
+
+    Returns:
+        y, pivot, mean - pivot, variance and 1 / sqrt(variance + epsilon). All but y have shape
+        (c,).
+    """
     lines = _Lines(x)
     pivot = x.reshape(-1, x.shape[-1])[0].clone()
     d = lines.of(x) - lines.repeated(pivot)
@@ -66,8 +81,10 @@ def forward(x, gamma, beta, epsilon: float):
     return d.view(x.shape), pivot, delta, variance, inverse
 
 
-def backward(dy, x, gamma, pivot, delta, inverse):
-    """dx, dgamma and dbeta from what `forward` gave; see `kerasbn.kernels`."""
+def backward(
+    dy: Tensor, x: Tensor, gamma: Tensor | None, pivot: Tensor, delta: Tensor, inverse: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dx, dgamma and dbeta from the results of `forward`, see `kerasbn.kernels`."""
     lines = _Lines(x)
     dy = lines.of(dy)
     d = (lines.of(x) - lines.repeated(pivot)).sub_(lines.repeated(delta))
@@ -81,7 +98,7 @@ def backward(dy, x, gamma, pivot, delta, inverse):
 
 
 class _Lines:
-    """x seen as lines of several rows, so that a line fills the processor's vectors."""
+    """Views x as lines of several rows, so that a line fills the processor's vectors."""
 
     def __init__(self, x):
         self._c = x.shape[-1]
@@ -97,5 +114,5 @@ class _Lines:
         return vector.repeat(self._each)
 
     def mean(self, lines):
-        """Over all rows, (c,)."""
+        """The mean over all rows, of shape (c,)."""
         return lines.sum(0).view(self._each, self._c).sum(0) / self.rows

@@ -1,4 +1,4 @@
-"""Batches of a model's inputs, from whatever Keras users hold their data in."""
+"""Yields batches of a model's inputs from all containers that `fit` accepts."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ from keras import tree
 from rich.console import Console
 from rich.progress import track
 
-from kerasbn.tools._model_graph import is_graph
+from kerasbn.tools._models import is_graph
 
 
 def input_batches(
     model: keras.Model, batches: Any, steps: int | None, batch_size: int | None, task: str
 ) -> Iterator[Any]:
-    """Yields one batch of inputs after the other; on a terminal, under a progress bar.
+    """Yields batches of inputs and shows a progress bar on a terminal.
 
     Args:
-        model: The model that the inputs are for.
-        batches: Arrays or an iterable of batches, with or without targets; see `recalibrate`.
-        steps: How many batches to yield; `None`: all.
-        batch_size: Examples a batch, for arrays; `None`: 32.
-        task: What the progress bar says.
+        model: Model that takes the inputs.
+        batches: Arrays or an iterable of batches, with or without targets. See `recalibrate`.
+        steps: Number of batches to yield, or `None` for all.
+        batch_size: Number of examples per batch, for arrays. `None` stands for 32.
+        task: Text of the progress bar.
+
+    Yields:
+        The inputs of one batch.
 
     Raises:
-        ValueError: If there are no batches, fewer than `steps`, or no end to them; if one is empty
-            or has shapes that the model does not take; if `batch_size` is given, but no arrays.
+        ValueError: If there are no batches, fewer batches than `steps`, or endless batches without
+            `steps`. If a batch is empty or does not fit the model. If `batch_size` is given for
+            something other than arrays.
     """
     _check_positive("steps", steps)
     _check_positive("batch_size", batch_size)
@@ -40,9 +44,9 @@ def input_batches(
         batches = ((x,) for x in batches)
     elif batch_size is not None:
         raise ValueError(
-            "batch_size is for arrays, which are cut into batches. Received: "
-            f"batch_size={batch_size} and batches of type {type(batches).__name__}. Set it where "
-            "the batches are made."
+            "batch_size is only for arrays, to cut them into batches. Received: "
+            f"batch_size={batch_size} and batches of type {type(batches).__name__}. Set the batch "
+            "size where you create the batches."
         )
     elif not isinstance(batches, Iterable):
         raise ValueError(
@@ -53,8 +57,8 @@ def input_batches(
         count = _count(batches)
     if steps is None and count == math.inf:
         raise ValueError(
-            f"Received: batches without end, of type {type(batches).__name__}, and steps=None. Say "
-            "with `steps` how many to use."
+            f"Received: batches without end, of type {type(batches).__name__}, and steps=None. "
+            "Set `steps` to the number of batches to use."
         )
     total = min((n for n in (count, steps) if n is not None), default=None)
     console = Console(file=sys.stderr)
@@ -74,7 +78,7 @@ def input_batches(
     if done < (steps or 1):
         raise ValueError(
             f"Expected {steps or 'at least 1'} batches. Received: {done}, and then no more. Pass "
-            "more data or lower `steps`; a generator can be used only once."
+            "more data or lower `steps`. A generator can be used only once."
         )
 
 
@@ -84,7 +88,7 @@ def shapes_of(x: Any) -> list[tuple[int, ...]]:
 
 
 def _arrays(model, batches):
-    """The inputs, if `batches` is arrays that hold all the data; `None` if it is an iterable."""
+    """The inputs if `batches` consists of arrays with all the data, or `None` for an iterable."""
     if isinstance(batches, tuple):
         return keras.utils.unpack_x_y_sample_weight(batches)[0]
     if _is_array(batches) or isinstance(batches, dict) or _is_one_for_each_input(model, batches):
@@ -95,7 +99,7 @@ def _arrays(model, batches):
 def _without_targets(model, batch):
     if _is_one_for_each_input(model, batch):
         return batch
-    # Any other list is a tuple: PyTorch's DataLoader makes lists of all.
+    # Treat any other list as a tuple, because PyTorch's DataLoader turns tuples into lists.
     return keras.utils.unpack_x_y_sample_weight(batch)[0]
 
 
@@ -109,11 +113,11 @@ def _is_one_for_each_input(model, x):
 
 
 def _cut(arrays, size):
-    """How many batches the arrays make, and the batches."""
+    """Cuts arrays into batches. Returns the number of batches and the batches."""
     examples = {shape[0] if shape else 0 for shape in shapes_of(arrays)}
     if len(examples) != 1:
         raise ValueError(
-            "Expected arrays of equally many examples. Received: arrays of the shapes "
+            "Expected arrays with equally many examples. Received: arrays of the shapes "
             f"{shapes_of(arrays)}."
         )
     starts = range(0, examples.pop(), size)
@@ -125,7 +129,7 @@ def _cut(arrays, size):
 
 
 def _count(batches):
-    """How many batches there are: a number, infinity, or `None` if nothing says it."""
+    """The number of batches: finite, infinite, or `None` if unknown."""
     if isinstance(batches, keras.utils.PyDataset):
         return math.inf if batches.num_batches is None else batches.num_batches
     if hasattr(batches, "cardinality"):  # a tf.data.Dataset
@@ -143,9 +147,9 @@ def _check_positive(name, value):
 
 
 def _check_fit(model, x, number):
-    """Raises a ValueError unless there are examples, of shapes that the model takes."""
+    """Raises a ValueError unless a batch has examples, in shapes that the model accepts."""
     leaves = tree.flatten(x)
-    if any(leaf is None for leaf in leaves):  # an optional input: the model itself will see
+    if any(leaf is None for leaf in leaves):  # an optional input, checked by the model itself
         return
     if not all(map(_is_array, leaves)):
         raise ValueError(f"Expected arrays. Received in batch {number}: {x!r}.")
@@ -169,7 +173,7 @@ def _check_fit(model, x, number):
 
 
 def _fits(shape, expected):
-    # Keras adds or takes a last axis of size 1.
+    # Keras adds or removes a last axis of size 1.
     candidates = [shape, (*shape, 1), *([shape[:-1]] if shape[-1] == 1 else [])]
     return any(
         len(candidate) == len(expected)

@@ -1,14 +1,15 @@
-"""Weights of a layer with the batch norms beside it folded in: what `folding` computes.
+"""Computes the weights of a layer after folding batch norms into it.
 
-In inference batch norm is an affine map of each channel, y = s x + t, with
+In inference, batch norm is an affine map of each channel, y = s x + t, with
 
     s = gamma / sqrt(moving_variance + epsilon)        t = beta - s moving_mean
 
-Behind a layer W x + b it makes (s W) x + (s b + t): folded *back*. Before one it makes
-W (s x + t) + b = (W s) x + (W t + b): folded *forward*. That would be wrong where the layer pads
-its input: the zeros are inserted after the batch norm, and before it would have to be -t/s.
+A batch norm after a layer W x + b is folded *back* into it: (s W) x + (s b + t). A batch norm
+before the layer is folded *forward*: W (s x + t) + b = (W s) x + (W t + b). Folding forward is
+wrong if the layer pads its input, because the zeros are not scaled and shifted by the batch norm.
+After folding, the padding would have to be -t/s.
 
-Everything is float64 NumPy, and is cast once, when it is assigned.
+All values are float64 NumPy arrays. They are cast once, when they are assigned.
 """
 
 from __future__ import annotations
@@ -29,7 +30,13 @@ _PLAIN = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D)
 
 
 class Step(NamedTuple):
-    """A batch norm, y = s x + t, and whether it stands behind the layer or before it."""
+    """A batch norm to fold into a layer: y = s x + t.
+
+    Attributes:
+        back: Whether the batch norm comes after the layer.
+        s: Scale of each channel.
+        t: Offset of each channel.
+    """
 
     back: bool
     s: np.ndarray
@@ -37,7 +44,7 @@ class Step(NamedTuple):
 
 
 def scale_and_shift(batch_norm: keras.Layer) -> tuple[np.ndarray, np.ndarray]:
-    """s and t of a built batch norm of one axis."""
+    """s and t of a built batch norm with a single axis."""
     s = 1.0 / np.sqrt(_float64(batch_norm.moving_variance) + batch_norm.epsilon)
     if batch_norm.scale:
         s *= _float64(batch_norm.gamma)
@@ -46,7 +53,7 @@ def scale_and_shift(batch_norm: keras.Layer) -> tuple[np.ndarray, np.ndarray]:
 
 
 def folded_weights(layer: keras.Layer, steps: Iterable[Step]) -> dict[str, np.ndarray]:
-    """The layer's kernels and its bias by attribute, all steps folded in."""
+    """The kernels and the bias of a layer after all steps, by attribute name."""
     names = ("kernel", "depthwise_kernel", "pointwise_kernel")
     weights = {name: _float64(getattr(layer, name)) for name in names if hasattr(layer, name)}
     weights["bias"] = 0.0 if layer.bias is None else _float64(layer.bias)
@@ -56,7 +63,7 @@ def folded_weights(layer: keras.Layer, steps: Iterable[Step]) -> dict[str, np.nd
 
 
 def with_bias(layer: keras.Layer, steps: Iterable[Step]) -> keras.Layer:
-    """A new layer for the folded weights: with a bias, without rules for the unfolded values."""
+    """A new layer for the folded weights, with a bias and without constraints on its weights."""
     config = {**layer.get_config(), "use_bias": True}
     config.update({key: None for key in config if key.endswith("_constraint")})
     if any(step.back for step in steps):
@@ -65,10 +72,10 @@ def with_bias(layer: keras.Layer, steps: Iterable[Step]) -> keras.Layer:
 
 
 def why_not(layer: keras.Layer, back: bool) -> str:
-    """Why a batch norm behind (`back`) or before a layer cannot be folded in; empty if it can."""
+    """Why a batch norm after (`back`) or before a layer cannot be folded. Empty if it can."""
     # A subclass may compute something else.
     if type(layer) not in (*_PLAIN, *_DEPTHWISE, *_SEPARABLE, *_TRANSPOSED):
-        return "is no Dense or convolution"
+        return "is not a Dense or convolution layer"
     if layer.quantization_mode is not None:
         return f"is quantized to {layer.quantization_mode}"
     if getattr(layer, "lora_enabled", False):
@@ -76,7 +83,7 @@ def why_not(layer: keras.Layer, back: bool) -> str:
     if back and layer.activation is not keras.activations.linear:
         return f"applies {getattr(layer.activation, '__name__', layer.activation)}"
     if not back and isinstance(layer, _TRANSPOSED):
-        return "is transposed: fewer of its inputs reach an output at the border"
+        return "is transposed: outputs at the border depend on fewer inputs"
     pads = getattr(layer, "padding", "valid") != "valid" and set(layer.kernel_size) != {1}
     if not back and pads:
         return f"pads its input (padding={layer.padding!r})"
@@ -84,12 +91,12 @@ def why_not(layer: keras.Layer, back: bool) -> str:
 
 
 def channel_axis(layer: keras.Layer, rank: int) -> int:
-    """The axis of the channels in the inputs and outputs of a Dense layer or convolution."""
+    """The channel axis in the inputs and outputs of a Dense layer or convolution."""
     return 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
 
 
 def fits(layer: keras.Layer, weights: dict[str, np.ndarray]) -> bool:
-    """Whether the weights are finite in the dtypes in which the layer stores and uses them."""
+    """Whether the weights are finite in the dtypes that the layer stores and computes in."""
     half = "float16" in (layer.variable_dtype, layer.compute_dtype)
     limit = np.finfo("float16" if half else "float32").max
     return all(np.abs(value).max(initial=0.0) <= limit for value in weights.values())
@@ -97,7 +104,7 @@ def fits(layer: keras.Layer, weights: dict[str, np.ndarray]) -> bool:
 
 def _fold_back(layer, weights, s, t):
     name = "pointwise_kernel" if isinstance(layer, _SEPARABLE) else "kernel"
-    if isinstance(layer, _DEPTHWISE):  # (..., channels, multiplier), and outputs in that order
+    if isinstance(layer, _DEPTHWISE):  # (..., channels, multiplier), the order of the outputs
         weights[name] *= s.reshape(weights[name].shape[-2:])
     elif isinstance(layer, _TRANSPOSED):  # (..., outputs, inputs)
         weights[name] *= s[:, None]

@@ -1,15 +1,18 @@
-"""Builds a new Keras model along the graph of an old one, with other layers in some places."""
+"""Rebuilds a Keras model from its graph and replaces some of its layers."""
 
 from __future__ import annotations
 
 import inspect
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import keras
-from keras import tree
+from keras import ops, tree
 
-from kerasbn.tools._model_graph import Ref, config_of, is_graph, layers_of, read_graph
+from kerasbn._keras_private import all_layers
+from kerasbn.tools._model_graph import Ref, read_graph
+from kerasbn.tools._models import config_of, is_graph
 
 Pairs = list[tuple[keras.Layer, keras.Layer]]
 
@@ -17,22 +20,23 @@ Pairs = list[tuple[keras.Layer, keras.Layer]]
 def rebuild(
     model: keras.Model, make: Callable[[keras.Layer], keras.Layer | None]
 ) -> tuple[keras.Model, Pairs]:
-    """Builds the model anew: names, nesting, sharing and `trainable` flags stay.
+    """Rebuilds a model with new layers. Names, nesting, sharing and `trainable` flags stay.
 
-    `keras.models.clone_model` would not do: it cannot leave out a layer of a Sequential model,
-    forgets which models are frozen, and compiles the clone, which fails with a loss of the user's.
+    `keras.models.clone_model` cannot be used. It cannot leave out a layer of a Sequential model. It
+    forgets which models are frozen. And it compiles the clone, which fails with a custom loss.
 
     Args:
         model: Sequential or functional model.
-        make: Gives a new layer for one of the old, or `None` to leave it out and pass its input on.
-            It is asked once for each layer that is no nested model.
+        make: Function that returns a new layer for an old one, or `None` to leave the layer out and
+            pass its input on. It is called once for each layer that is not a nested model.
 
     Returns:
-        The new model, not compiled, with initial weights; and the pairs of old and new layers,
-        nested models apart. A model of a class of its own comes back as a plain `keras.Model`,
-        unless its constructor takes inputs and outputs alone.
+        The new model, not compiled, with initial weights, and the pairs of old and new layers
+        without the nested models. A custom model class becomes a plain `keras.Model`, unless its
+        constructor accepts only `inputs` and `outputs`.
     """
-    made = {}  # id: (old, new); holds the old ones, so that no id is used twice
+    # By id. The values hold the old layers, so Python cannot reuse an id.
+    made: dict[int, tuple[keras.Operation, Any]] = {}
 
     def new(old):
         if id(old) not in made:
@@ -65,8 +69,8 @@ def rebuild(
             else:
                 outputs = [values[call.refs[0]]]
                 if (name, call.number) in returned:
-                    # Outputs go by the name of their layer; a loss may be given by that name.
-                    dtype = call.operation.dtype_policy.name  # a policy it could not save
+                    # An output has the name of its layer, and losses may refer to that name.
+                    dtype = call.operation.dtype_policy.name  # Identity cannot save a policy
                     outputs = [keras.layers.Identity(name=name, dtype=dtype)(outputs[0])]
             values.update({Ref(name, call.number, i): out for i, out in enumerate(outputs)})
         cls = type(old) if _takes_inputs_and_outputs(type(old)) else keras.Model
@@ -74,23 +78,23 @@ def rebuild(
 
     rebuilt = new(model)
     pairs = [(old, layer) for old, layer in made.values() if isinstance(layer, keras.Layer)]
-    # Setting `trainable` on a model sets it on its layers: the outer ones first.
+    # Setting `trainable` on a model sets it on all its layers. So start with the outer models.
     for old, layer in reversed(pairs):
         _copy_settings(old, layer)
     return rebuilt, [(old, layer) for old, layer in pairs if not is_graph(old)]
 
 
-def clone_layer(layer: keras.Operation, config: dict | None = None) -> keras.Operation:
-    """A new layer of the same class and configuration, or of the configuration given."""
+def clone_layer(layer: keras.Operation, config: dict[str, Any] | None = None) -> keras.Operation:
+    """A new layer of the same class, with the same configuration or the given one."""
     config = _of_new_layers(config_of(layer) if config is None else config)
     try:
         if not isinstance(layer, keras.layers.Lambda):
             return type(layer).from_config(config)
-        lambda_layer = type(layer).from_config(config, safe_mode=False)  # no file is loaded here
-        # As saved, a lambda has lost the module in which it looks names up.
+        lambda_layer = type(layer).from_config(config, safe_mode=False)  # nothing comes from a file
+        # A deserialized lambda has lost the module in which it looks up names.
         lambda_layer.function = layer.function
         return lambda_layer
-    except Exception as error:  # whatever a user's class raises
+    except Exception as error:  # a custom class may raise anything
         raise ValueError(
             f"Layer '{layer.name}' of the class {type(layer).__name__} cannot be cloned: its "
             f"`from_config(get_config())` fails with {type(error).__name__}: {error}. Let "
@@ -100,10 +104,10 @@ def clone_layer(layer: keras.Operation, config: dict | None = None) -> keras.Ope
 
 
 def _of_new_layers(config):
-    """A configuration whose inner layers are neither built nor compiled yet.
+    """A configuration whose inner layers are not yet built or compiled.
 
-    Keras would restore both. But a block that builds its layers would then build them twice, and a
-    loss may not be registered.
+    Otherwise, Keras would build and compile them. A block that builds its layers would then build
+    them twice, and a loss might not be registered.
     """
     if isinstance(config, dict):
         left_out = ("build_config", "compile_config") if "class_name" in config else ()
@@ -114,26 +118,28 @@ def _of_new_layers(config):
 
 
 def copy_state(old: keras.Layer, new: keras.Layer) -> None:
-    """Copies all state of a layer to its clone: weights, random generators, vocabularies."""
+    """Copies the state of a layer to its clone: weights, random generators and vocabularies."""
     shapes = [[tuple(v.shape) for v in layer.variables] for layer in (old, new)]
     if shapes[0] != shapes[1]:
         raise ValueError(
             f"Layer '{old.name}' of the class {type(old).__name__} cannot be cloned: it has "
-            f"weights of the shapes {shapes[0]}, `from_config(get_config())` gives {shapes[1]}. "
+            f"weights of the shapes {shapes[0]}, but `from_config(get_config())` gives "
+            f"{shapes[1]}. "
             "Create all weights in `__init__` or `build`, from arguments that `get_config` returns."
         )
     for source, target in zip(old.variables, new.variables, strict=True):
-        target.assign(source.value)
-    for source, target in zip(layers_of(old), layers_of(new), strict=True):
+        # A copy: JAX would share the array, and `predict` of one model would delete the other's.
+        target.assign(ops.copy(source.value))
+    for source, target in zip(all_layers(old), all_layers(new), strict=True):
         _copy_preprocessing(source, target)
 
 
 def _copy_preprocessing(old, new):
-    """What preprocessing layers learn by `adapt` and keep elsewhere than in variables."""
+    """Copies the state that preprocessing layers learn by `adapt` and keep outside variables."""
     if isinstance(new, keras.layers.Normalization):
-        new.finalize_state()  # it computes with constants made from its variables
+        new.finalize_state()  # turns its variables into the constants that it uses
     if hasattr(new, "load_assets"):  # vocabularies
-        store = {}
+        store: dict[str, Any] = {}
         old.save_own_variables(store)
         new.load_own_variables(store)
         with tempfile.TemporaryDirectory() as folder:
@@ -147,15 +153,15 @@ def _copy_settings(old, new):
         if new.dtype_policy.name != old.dtype_policy.name:
             new.dtype_policy = old.dtype_policy
     else:
-        inside = zip(layers_of(old), layers_of(new), strict=False)
+        inside = list(zip(all_layers(old), all_layers(new), strict=False))
     for source, target in inside:
-        # Only where it differs: setting it would unfreeze what LoRA has frozen.
+        # Set it only if it differs, because setting it would unfreeze weights that LoRA froze.
         if target.trainable != source.trainable:
             target.trainable = source.trainable
 
 
 def _input_like(model, tensor):
-    layers = (layer for layer in layers_of(model) if isinstance(layer, keras.layers.InputLayer))
+    layers = (layer for layer in all_layers(model) if isinstance(layer, keras.layers.InputLayer))
     return clone_layer(next(layer for layer in layers if layer.output is tensor))
 
 

@@ -1,4 +1,4 @@
-"""`from_keras` and `to_keras`: swap a model's batch norms, Keras's for this package's and back."""
+"""`from_keras` and `to_keras`: swap Keras's batch norms for this package's, and back."""
 
 from __future__ import annotations
 
@@ -7,44 +7,45 @@ from typing import Any
 
 import keras
 
+from kerasbn._keras_private import all_layers
 from kerasbn.batch_norm import BatchNorm
 from kerasbn.tools._model_cloning import clone_layer, copy_state, rebuild
-from kerasbn.tools._model_graph import check_graph, config_of, layers_of, warn_nothing_to_do
+from kerasbn.tools._models import check_graph, config_of, warn_nothing_to_do
 
-# What `keras.layers.BatchNormalization` lacks, and the value that means: not used.
+# Options that `keras.layers.BatchNormalization` lacks, with their values if unused.
 _OWN_OPTIONS = {"virtual_batch_size": None, "unbiased_variance": False, "debias": False}
 
 
 def from_keras(model: keras.Model) -> keras.Model:
     """Returns the model with a `kerasbn.BatchNorm` for every `keras.layers.BatchNormalization`.
 
-    At any depth: in nested models, and in wrappers and blocks whose configuration holds their
-    layers, as that of `keras.layers.TimeDistributed` does. Weights, names, shared layers,
+    It swaps layers at any depth: in nested models, and in wrappers and blocks whose configuration
+    contains their layers, such as `keras.layers.TimeDistributed`. Weights, names, shared layers,
     `trainable` flags and the state of random generators carry over, and the outputs are the same.
-    Subclasses of `BatchNormalization` are left as they are, since they may compute something else.
+    Subclasses of `BatchNormalization` stay, because they may compute something else.
 
-    The returned model is a new one, of new layers; `model` is left as it is. It is not compiled:
-    call `compile`, which starts with a fresh optimizer. A model of a class of its own stays of that
-    class if its constructor takes inputs and outputs alone, and else becomes a plain Keras model.
+    The returned model and its layers are new, and `model` does not change. The new model is not
+    compiled. Calling `compile` starts with a fresh optimizer. A custom model class keeps its class
+    if the constructor accepts only `inputs` and `outputs`. Otherwise, it becomes a plain Keras
+    model.
 
     Args:
-        model: A built Sequential or functional model, nested ones included.
+        model: Built Sequential or functional model. It may contain nested models.
 
     Returns:
-        The new model; `model` itself, with a warning, if it has no `BatchNormalization`.
+        The new model. If `model` has no `BatchNormalization`, `model` itself, with a warning.
 
     Raises:
-        ValueError: If the model is not built or has a `call` of its own; if a layer cannot be
-            cloned, or makes its batch norms itself; or if a `BatchNormalization` has an option that
-            `BatchNorm` does not take, such as `epsilon=0`.
+        ValueError: If the model is not built or has its own `call`. If a layer cannot be cloned or
+            creates its batch norms itself. If a `BatchNormalization` has an option that `BatchNorm`
+            does not accept, such as `epsilon=0`.
 
-    Example:
-
-    >>> import keras, kerasbn
-    >>> layers = [keras.layers.Dense(8), keras.layers.BatchNormalization(name="bn")]
-    >>> model = keras.Sequential([keras.Input((4,)), *layers])
-    >>> kerasbn.from_keras(model).get_layer("bn").__class__
-    <class 'kerasbn.batch_norm.BatchNorm'>
+    Examples:
+        >>> import keras, kerasbn
+        >>> layers = [keras.layers.Dense(8), keras.layers.BatchNormalization(name="bn")]
+        >>> model = keras.Sequential([keras.Input((4,)), *layers])
+        >>> kerasbn.from_keras(model).get_layer("bn").__class__
+        <class 'kerasbn.batch_norm.BatchNorm'>
     """
     return _convert(model, keras.layers.BatchNormalization, _from_keras)
 
@@ -52,27 +53,28 @@ def from_keras(model: keras.Model) -> keras.Model:
 def to_keras(model: keras.Model) -> keras.Model:
     """Returns the model with a `keras.layers.BatchNormalization` for every `kerasbn.BatchNorm`.
 
-    The way back from `from_keras`, for use where this package is not installed; what is said there
-    holds here too. `to_keras(from_keras(model))` has the outputs and the configuration of `model`.
+    This is the inverse of `from_keras`, for environments without this package. It rebuilds the
+    model in the same way. `to_keras(from_keras(model))` has the outputs and the configuration of
+    `model`.
 
     Args:
-        model: A built Sequential or functional model, nested ones included.
+        model: Built Sequential or functional model. It may contain nested models.
 
     Returns:
-        The new model; `model` itself, with a warning, if it has no `BatchNorm`.
+        The new model. If `model` has no `BatchNorm`, `model` itself, with a warning.
 
     Raises:
-        ValueError: If a `BatchNorm` uses what Keras's layer lacks: several axes, `momentum=None`,
-            `virtual_batch_size`, `unbiased_variance` or `debias`; if one is of a subclass of
-            `BatchNorm`; and as in `from_keras`.
+        ValueError: If the model is not built or has its own `call`. If a layer cannot be cloned or
+            creates its batch norms itself. If a `BatchNorm` uses an option that Keras's layer
+            lacks: several axes, `momentum=None`, `virtual_batch_size`, `unbiased_variance` or
+            `debias`. If the model contains a subclass of `BatchNorm`.
 
-    Example:
-
-    >>> import keras, kerasbn
-    >>> layers = [keras.layers.Dense(8), kerasbn.BatchNorm(name="bn")]
-    >>> model = keras.Sequential([keras.Input((4,)), *layers])
-    >>> kerasbn.to_keras(model).get_layer("bn").__class__.__name__
-    'BatchNormalization'
+    Examples:
+        >>> import keras, kerasbn
+        >>> layers = [keras.layers.Dense(8), kerasbn.BatchNorm(name="bn")]
+        >>> model = keras.Sequential([keras.Input((4,)), *layers])
+        >>> kerasbn.to_keras(model).get_layer("bn").__class__.__name__
+        'BatchNormalization'
     """
     return _convert(model, BatchNorm, _to_keras)
 
@@ -97,9 +99,11 @@ def _to_keras(config):
     return keras.layers.BatchNormalization(**{**shared, "axis": axes[0]})
 
 
-def _convert(model, source: type, swap: Callable[[dict], keras.Layer]):
+def _convert(
+    model: keras.Model, source: type[keras.Layer], swap: Callable[[dict[str, Any]], keras.Layer]
+) -> keras.Model:
     check_graph(model)
-    if not any(type(layer) is source for layer in layers_of(model)):
+    if not any(type(layer) is source for layer in all_layers(model)):
         warn_nothing_to_do(model, source.__name__, stacklevel=4)
         return model
 
@@ -125,7 +129,7 @@ def _convert(model, source: type, swap: Callable[[dict], keras.Layer]):
 
 
 def _swap_inside(config: Any, source: dict, swap: Callable[[dict], keras.Layer]) -> Any:
-    """A layer's configuration with the batch norms that it describes swapped."""
+    """The configuration of a layer, with the batch norms inside it swapped."""
     if isinstance(config, (list, tuple)):
         return type(config)(_swap_inside(value, source, swap) for value in config)
     if not isinstance(config, dict):
@@ -136,21 +140,22 @@ def _swap_inside(config: Any, source: dict, swap: Callable[[dict], keras.Layer])
 
 
 def _identity(cls):
-    """How a layer of this class is told in a configuration."""
+    """The entries by which a configuration identifies a layer of this class."""
     saved = keras.saving.serialize_keras_object(cls(name="unused"))
     return {key: saved[key] for key in ("module", "class_name", "registered_name")}
 
 
 def _check_none_left(layer, source):
-    for inner in layers_of(layer):
+    for inner in all_layers(layer):
         if type(inner) is source:
             raise ValueError(
                 f"Layer '{layer.name}' of the class {type(layer).__name__} makes its "
-                f"{source.__name__} '{inner.name}' itself, where it cannot be swapped. Let the "
-                "class take it as an argument that `get_config` returns, or change it there."
+                f"{source.__name__} '{inner.name}' itself, so it cannot be swapped. Change the "
+                "code of the class, or let it take the batch norm as an argument that `get_config` "
+                "returns."
             )
         if source is BatchNorm and isinstance(inner, BatchNorm):
             raise ValueError(
                 f"Layer '{inner.name}' is of the class {type(inner).__name__}, a subclass of "
-                "BatchNorm, for which Keras has no counterpart. Put a BatchNorm in its place first."
+                "BatchNorm. Keras has no counterpart for it. Replace it with a BatchNorm first."
             )

@@ -1,4 +1,4 @@
-"""`fold`: the model without its batch norms, which become part of the layers beside them."""
+"""`fold`: folds the batch norms of a model into the layers before or after them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 
 import keras
 
+from kerasbn._keras_private import all_layers
 from kerasbn.tools._folded_weights import (
     Step,
     channel_axis,
@@ -16,87 +17,84 @@ from kerasbn.tools._folded_weights import (
     with_bias,
 )
 from kerasbn.tools._model_cloning import clone_layer, copy_state, rebuild
-from kerasbn.tools._model_graph import (
-    BATCH_NORMS,
-    check_graph,
-    is_graph,
-    layers_of,
-    trace,
-    warn_nothing_to_do,
-)
+from kerasbn.tools._model_graph import Token, trace
+from kerasbn.tools._models import BATCH_NORMS, check_graph, is_graph, warn_nothing_to_do
 
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """What becomes of one batch norm.
+    """The decision to fold one batch norm or to keep it.
 
     Attributes:
-        layer: Its path: the names of the nested models around it and its own, joined by `/`.
-        into: Paths of the layers into which it is folded; empty if it stays.
-        reason: Why it stays; empty if it is folded.
+        layer: Path of the batch norm: the names of the nested models around it and its name, joined
+            by `/`.
+        into: Paths of the layers that it is folded into. Empty if it stays.
+        reason: Reason why it stays. Empty if it is folded.
     """
 
     layer: str
     into: tuple[str, ...] = ()
     reason: str = ""
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.layer}: " + (
             f"folded into {', '.join(self.into)}" if self.into else f"kept: {self.reason}"
         )
 
 
 def fold(model: keras.Model, verbose: bool = False) -> keras.Model:
-    """Returns a faster model of the same outputs: batch norms folded into the layers beside them.
+    """Returns a faster model with the same outputs: batch norms are folded into their neighbours.
 
-    A `BatchNorm` or `keras.layers.BatchNormalization` is folded
+    A `BatchNorm` or `keras.layers.BatchNormalization` can be folded in two directions.
 
-    * back, into the Dense, Conv, DepthwiseConv, SeparableConv or ConvTranspose layer before it, if
-      that has no activation of its own and its output has no other use;
-    * else forward, into the Dense, Conv, DepthwiseConv or SeparableConv layer that alone takes its
-      output, if that takes no other input and does not pad.
+    * *Back*, into the Dense, Conv, DepthwiseConv, SeparableConv or ConvTranspose layer before it.
+      That layer must have no activation, and its output must have no other use.
+    * *Forward*, into the Dense, Conv, DepthwiseConv or SeparableConv layer after it, if folding
+      back is impossible. That layer must be the only user of the batch norm's output, must have no
+      other input, and must not pad.
 
-    A layer that is called several times is judged by all its calls, across nested models too, and
-    a batch norm that follows several layers is folded into each of them. What cannot be folded
-    stays; `plan` says what, and why. A batch norm that is an output of a functional model gives its
-    place to an `Identity` of its name, so that the outputs keep their names.
+    If a layer is called several times, all calls must allow folding, including those in nested
+    models. A batch norm after several layers is folded into each of them. All other batch norms
+    stay, and `plan` lists the reasons. If a folded batch norm is an output of a functional model,
+    an `Identity` with its name replaces it, so the outputs keep their names.
 
-    The folded model is a new one, of new layers; `model` is left as it is. Layers that take up a
-    batch norm have a bias. They keep their regularizers of kernel and bias, and lose constraints,
-    and the activity regularizer if a batch norm follows, which were about the unfolded values.
+    The folded model and its layers are new, and `model` does not change. Layers with a folded batch
+    norm have a bias. They keep the regularizers of kernel and bias, and lose the constraints,
+    because these are meant for the unfolded weights. After folding back, they also lose their
+    activity regularizer.
 
-    The folded model is not compiled: call `compile` to train or evaluate it. It can be trained on,
-    as the net without batch norm that it is. A model of a class of its own stays of that class if
-    its constructor takes inputs and outputs alone, and else becomes a plain Keras model.
+    The folded model is not compiled. Call `compile` to evaluate it or to train it as a network
+    without batch norm. A custom model class keeps its class if the constructor accepts only
+    `inputs` and `outputs`. Otherwise, it becomes a plain Keras model.
 
     Args:
-        model: A built Sequential or functional model, with others in it or not. What lies in models
-            and layers with a `call` of their own, `TimeDistributed` for one, stays as it is.
-        verbose: Whether to print what was folded, and what was not and why. Default `False`.
+        model: Built Sequential or functional model. It may contain nested models. Batch norms
+            inside other layers, such as `TimeDistributed`, and inside models with their own `call`
+            stay.
+        verbose: Whether to print the decision for each batch norm. Default `False`.
 
     Returns:
-        The folded model; `model` itself, with a warning, if there is no batch norm in it.
+        The folded model. If there is no batch norm in `model`, `model` itself, with a warning.
 
     Raises:
-        ValueError: If the model is not built, has a `call` of its own, or a layer cannot be cloned.
+        ValueError: If the model is not built or has its own `call`, or a layer cannot be cloned.
 
-    Example:
+    Examples:
+        >>> import keras, kerasbn, numpy as np
+        >>> model = keras.Sequential([
+        ...     keras.Input((28, 28, 1)),
+        ...     keras.layers.Conv2D(8, 3, use_bias=False, name="conv"),
+        ...     keras.layers.BatchNormalization(name="bn"),
+        ...     keras.layers.ReLU(),
+        ... ])
+        >>> folded = kerasbn.fold(model, verbose=True)
+        bn: folded into conv
+        1 of 1 batch norm layers folded.
+        >>> x = np.ones((1, 28, 28, 1))
+        >>> np.allclose(folded.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5)
+        True
 
-    >>> import keras, kerasbn, numpy as np
-    >>> model = keras.Sequential([
-    ...     keras.Input((28, 28, 1)),
-    ...     keras.layers.Conv2D(8, 3, use_bias=False, name="conv"),
-    ...     keras.layers.BatchNormalization(name="bn"),
-    ...     keras.layers.ReLU(),
-    ... ])
-    >>> folded = kerasbn.fold(model, verbose=True)
-    bn: folded into conv
-    1 of 1 batch norm layers folded.
-    >>> x = np.ones((1, 28, 28, 1))
-    >>> np.allclose(folded.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5)
-    True
-
-    Reference:
+    References:
         Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.2.
     """
     check_graph(model)
@@ -126,45 +124,50 @@ def fold(model: keras.Model, verbose: bool = False) -> keras.Model:
 
 
 def plan(model: keras.Model) -> list[Decision]:
-    """Says what `fold` does with each batch norm of a model, and why it keeps those that it keeps.
+    """Lists which batch norms `fold` would fold, and why it would keep the others.
 
     Args:
-        model: As for `fold`.
+        model: Built Sequential or functional model. It may contain nested models.
 
     Returns:
-        A `Decision` for each batch norm at any depth: in the order of the model, then those inside
-        layers whose `call` hides them.
+        One `Decision` per batch norm at any depth, in the order of the model. Batch norms inside
+        other layers and inside models with their own `call` come last.
 
     Raises:
-        ValueError: As for `fold`.
+        ValueError: If the model is not built or has its own `call`, or a layer cannot be cloned.
 
-    Example:
-
-    >>> import keras, kerasbn
-    >>> model = keras.Sequential([
-    ...     keras.Input((4,)),
-    ...     keras.layers.Dense(3, activation="relu", name="dense"),
-    ...     keras.layers.BatchNormalization(name="bn"),
-    ... ])
-    >>> print(*kerasbn.folding.plan(model))
-    bn: kept: before it, dense (Dense) applies relu; it is an output of the model
+    Examples:
+        >>> import keras, kerasbn
+        >>> model = keras.Sequential([
+        ...     keras.Input((4,)),
+        ...     keras.layers.Dense(3, activation="relu", name="dense"),
+        ...     keras.layers.BatchNormalization(name="bn"),
+        ... ])
+        >>> print(*kerasbn.folding.plan(model))
+        bn: kept: before it, dense (Dense) applies relu; it is an output of the model
     """
     check_graph(model)
     return _Planner(model).decisions
 
 
 class _Planner:
-    """Decides for one batch norm after the other, on the graph without those folded before."""
+    """Decides about one batch norm at a time. Each decision takes the earlier ones into account.
 
-    def __init__(self, model: keras.Model):
+    Attributes:
+        decisions: Decision for each batch norm.
+        steps: Steps to fold into a layer, by the layer's id.
+        dropped: Ids of the folded batch norms.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
         self.calls, self.outputs, self.paths = trace(model)
-        self.steps = {}  # what is folded into a layer, by its id
-        self.dropped = set()  # ids of the batch norms that are folded
-        self.passed = {}  # the output of a folded batch norm: its input
+        self.steps: dict[int, list[Step]] = {}
+        self.dropped: set[int] = set()
+        self.passed: dict[Token, Token] = {}  # from the output of a folded batch norm to its input
         called = {id(call.layer): call.layer for call in self.calls}.values()
         norms = [layer for layer in called if isinstance(layer, BATCH_NORMS)]
-        # Back first, from the front, so that in Dense, BN, BN the second follows the first. What
-        # stays goes forward from the end, so that in BN, BN, Dense the first follows the second.
+        # First fold back, starting at the front, so that Dense, BN, BN becomes Dense. Then fold the
+        # rest forward, starting at the end, so that BN, BN, Dense becomes Dense.
         found = {id(norm): self._fold_back(norm) for norm in norms}
         for norm in reversed(norms):
             if not found[id(norm)].into and not self._own_obstacle(norm):
@@ -238,11 +241,14 @@ class _Planner:
         axis = (norm.axis[0] if isinstance(norm.axis, tuple) else norm.axis) % rank
         if axis != channel_axis(layer, rank):
             return f"has its channels on axis {channel_axis(layer, rank)}, not {axis}"
-        # Forward, the layer takes what the batch norm took: that may be integers, say.
-        # (`input` is a list if there is a mask.)
+        # After folding forward, the layer takes the batch norm's input, which may be of another
+        # dtype, such as integers. (`input` is a list if there is a mask.)
         taken = norm.compute_dtype if back else keras.tree.flatten(norm.input)[0].dtype
         if {taken, norm.compute_dtype} != {layer.compute_dtype}:
-            return f"computes in {layer.compute_dtype}, it in {norm.compute_dtype} from {taken}"
+            return (
+                f"computes in {layer.compute_dtype}, but the batch norm computes in "
+                f"{norm.compute_dtype} from {taken}"
+            )
         return ""
 
     def _other_use(self, layer, norm):
@@ -255,7 +261,7 @@ class _Planner:
         return ""
 
     def _inside(self, layer):
-        for inner in layers_of(layer)[1:]:
+        for inner in all_layers(layer)[1:]:
             if isinstance(inner, BATCH_NORMS) and not is_graph(layer):
                 path = f"{self.paths[id(layer)]}/{inner.name}"
                 yield Decision(path, reason=f"it is inside {self._name(layer)}")

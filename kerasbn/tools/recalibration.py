@@ -1,4 +1,4 @@
-"""`recalibrate`: batch norm's inference statistics from data, not from moving averages."""
+"""`recalibrate`: computes the inference statistics of batch norms from data."""
 
 from __future__ import annotations
 
@@ -12,61 +12,66 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from kerasbn import kernels, moments
+from kerasbn._keras_private import replaced_call
+from kerasbn._normalization import Axes, broadcastable, cast, normalize_batch, statistics_dtype
 from kerasbn.batch_norm import BatchNorm
+from kerasbn.moments import Moments
 from kerasbn.tools._batches import input_batches, shapes_of
-from kerasbn.tools._model_graph import batch_norms, check_built, warn_nothing_to_do
+from kerasbn.tools._models import batch_norms, check_built, warn_nothing_to_do
 
 
 def recalibrate(
     model: keras.Model, batches: Any, steps: int | None = None, *, batch_size: int | None = None
 ) -> None:
-    """Sets the statistics that a model's batch norms use in inference to those of the given data.
+    """Replaces the inference statistics of a model's batch norms with those of the given data.
 
-    The moving averages of training lag behind the weights: with momentum 0.99, after 100 steps 37 %
-    of the initial statistics are still in them. Here the data passes once through the model as it
-    is now: each batch norm normalizes with its batch's statistics, as in training, and everything
-    else (dropout, say) is in inference mode. Then, for each feature, of which a batch has m values,
+    The moving averages of training lag behind the weights. With momentum 0.99, they still contain
+    37% of the initial statistics after 100 steps. `recalibrate` passes the data once through the
+    model as it is now. Each batch norm normalizes with the statistics of its batch, as in training.
+    Everything else, such as dropout, is in inference mode. If a batch has m values of a feature,
+    the new statistics are
 
         moving_mean     = E[mean]               = sum m mean / sum m
         moving_variance = m/(m-1) E[variance]   = sum m variance / sum (m - 1)
 
-    The middle is the paper's formula, for batches of one size. The right, with sums over batches,
-    is the same for any sizes: E weighs a batch by its m, and the m of the factor is the mean one. m
-    counts examples times positions, those masked out not. A layer that is called several times
-    counts each call as a batch, and ghost batch norm (`virtual_batch_size`) each group.
+    The middle column is the formula of Ioffe & Szegedy (2015) for batches of equal size. The right
+    column, with sums over batches, extends it to any sizes: E weights each batch by its m, and the
+    factor m/(m-1) uses the mean m. m is the number of examples times positions, without masked
+    positions. If a layer is called several times, each call counts as a batch. With ghost batch
+    norm (`virtual_batch_size`), each group counts as a batch.
 
-    Every `BatchNorm` and `keras.layers.BatchNormalization` is recalibrated, at any depth, frozen
-    ones and those in subclassed models too. With `renorm`, `moving_stddev` follows; the averages
-    that only training uses stay, and so does `update_count`. Nothing else in the model changes, and
-    nothing at all if an error or Ctrl-C ends the run.
+    The new statistics go to every `BatchNorm` and `keras.layers.BatchNormalization` at any depth,
+    including frozen layers and layers in subclassed models. With `renorm`, `moving_stddev` changes
+    too. The averages that only training uses keep their values, and so does `update_count`. Nothing
+    else in the model changes. If an error or Ctrl-C ends the run, nothing changes at all.
 
-    Use about the batch size of training, and some thousand examples. The cost is that of inference
-    on them; on a terminal there is a progress bar.
+    Use roughly the batch size of training and a few thousand examples. The cost is that of
+    inference on these examples. On a terminal, a progress bar is shown.
 
     Args:
-        model: A built model of any kind; changed in place. Not to be used elsewhere meanwhile.
-        batches: The inputs, with or without targets, which are ignored, as for `fit`. Either
-            arrays, which are cut into batches: one array, a dictionary of them, a list of one for
-            each input of the model, or a tuple `(x, y)` or `(x, y, sample_weight)`. Or an iterable
-            of batches, each an `x` or such a tuple: a `tf.data.Dataset`, a `keras.utils.PyDataset`,
-            a PyTorch `DataLoader`, a generator, a list.
-        steps: How many batches to use. Default `None`: all; needed if there is no end to them.
-        batch_size: Size of the batches that arrays are cut into; the last one may be smaller. Only
-            for arrays. Default `None`: 32, as in `fit`.
+        model: Built model of any kind. It is changed in place and must not be used elsewhere during
+            the call.
+        batches: Inputs, as arrays or as an iterable of batches. Arrays are cut into batches. They
+            may be one array, a dictionary of arrays, a list with one array for each input of the
+            model, or a tuple `(x, y)` or `(x, y, sample_weight)` as for `fit`. The iterable may be
+            a `tf.data.Dataset`, a `keras.utils.PyDataset`, a PyTorch `DataLoader`, a generator or a
+            list, and each batch is an `x` or such a tuple. Targets and sample weights are ignored.
+        steps: Number of batches to use. Default `None`: all batches. Endless iterables need it.
+        batch_size: Size of the batches that arrays are cut into. The last one may be smaller. For
+            arrays only. Default `None`: 32, as in `fit`.
 
     Raises:
-        ValueError: If the model is not built; if there are no batches, fewer than `steps`, or no
-            end to them; if one is empty or does not fit the model; if a statistic is not finite or
-            rests on batches of a single value; if a subclass of a batch norm has its own `call`.
+        ValueError: If the model is not built. If there are no batches, fewer batches than `steps`,
+            or endless batches without `steps`. If a batch is empty or does not fit the model. If a
+            statistic is not finite, or all batches have a single value per feature. If a subclass
+            of a batch norm overrides `call`.
 
-    Example:
-
-    >>> import keras, kerasbn, numpy as np
-    >>> model = keras.Sequential([keras.Input((2,)), kerasbn.BatchNorm(name="bn")])
-    >>> kerasbn.recalibrate(model, np.array([[1.0, 10.0], [2.0, 30.0], [3.0, 50.0]]))
-    >>> np.round(keras.ops.convert_to_numpy(model.get_layer("bn").moving_variance), 3).tolist()
-    [1.0, 400.0]
+    Examples:
+        >>> import keras, kerasbn, numpy as np
+        >>> model = keras.Sequential([keras.Input((2,)), kerasbn.BatchNorm(name="bn")])
+        >>> kerasbn.recalibrate(model, np.array([[1.0, 10.0], [2.0, 30.0], [3.0, 50.0]]))
+        >>> np.round(keras.ops.convert_to_numpy(model.get_layer("bn").moving_variance), 3).tolist()
+        [1.0, 400.0]
 
     References:
         Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, algorithm 2, steps 8 to 10;
@@ -96,13 +101,13 @@ def recalibrate(
 
 
 class _Sums:
-    """What is known of the population of one batch norm's inputs; float64, a value a feature."""
+    """Sums over the batches that one batch norm has seen: float64, one value per feature."""
 
     def __init__(self):
         self.m = self.m_mean = self.m_variance = self.freedom = 0.0
 
-    def add(self, statistics: moments.Moments, shape: tuple[int, ...]) -> None:
-        """Adds one call; one more axis in front of the statistics is that of ghost batches."""
+    def add(self, statistics: Moments, shape: tuple[int, ...]) -> None:
+        """Adds the statistics of one call. Those of ghost batches have one more axis in front."""
         arrays = (np.asarray(ops.convert_to_numpy(each), np.float64) for each in statistics)
         mean, variance, m = (each.reshape(-1, *shape) for each in np.broadcast_arrays(*arrays))
         self.m = self.m + m.sum(0)
@@ -115,15 +120,15 @@ def _new_values(norm, sums):
     """The variables of a batch norm that change, each with its new value."""
     if not np.any(sums.m):
         warnings.warn(
-            f"Batch norm '{norm.name}' got no value from the batches and is left as it is.",
+            f"Batch norm '{norm.name}' got no value from the batches and stays unchanged.",
             stacklevel=3,
         )
         return []
-    seen = sums.m > 0  # false for features that are masked out throughout
+    seen = sums.m > 0  # false for features that are masked in every batch
     if np.any(seen & (sums.freedom == 0)):
         raise ValueError(
-            f"Batch norm '{norm.name}' got batches of a single value for each feature, which have "
-            "no variance. Use larger batches."
+            f"Batch norm '{norm.name}' got batches of a single value per feature. They have no "
+            "variance. Use larger batches."
         )
     mean = sums.m_mean / np.maximum(sums.m, 1)
     variance = sums.m_variance / np.maximum(sums.freedom, 1)
@@ -144,38 +149,34 @@ def _assign_all(pairs):
     try:
         for variable, value in pairs:
             variable.assign(value)
-    except BaseException:  # Ctrl-C too: all or nothing
+    except BaseException:  # including Ctrl-C: change all or nothing
         for variable, value in old:
             variable.assign(value)
         raise
 
 
 @contextlib.contextmanager
-def _collecting(norms: list[keras.Layer]) -> Iterator[dict[str, list[moments.Moments]]]:
-    """While it is open, each batch norm normalizes by its batch and leaves the statistics here.
+def _collecting(norms: list[keras.Layer]) -> Iterator[dict[str, list[Moments]]]:
+    """Makes batch norms normalize by their batch and collects their statistics, by index.
 
-    Each instance's `call` is shadowed. That reaches batch norms in subclassed models and wrappers,
-    where nothing can be cloned; and `training` need not be true, which would switch on dropout and
-    move the averages. No state of the layers is touched, so that there is none to restore.
+    Calling the model with `training=True` is no alternative, because it also switches on dropout
+    and moves the averages. Replacing `call` does not touch the state of the layers.
     """
-    found = {}
+    found: dict[str, list[Moments]] = {}
 
-    def by_batch(index, norm, inputs, training=None, mask=None):
-        outputs, statistics = _normalize_by_batch(norm, inputs, mask)
-        found.setdefault(str(index), []).append(statistics)
-        return outputs
+    def normalize(index, norm, inputs, training=None, mask=None):
+        y, batch = _normalize_by_batch(norm, inputs, mask)
+        found.setdefault(str(index), []).append(batch)
+        return y
 
-    try:
+    with contextlib.ExitStack() as stack:
         for index, norm in enumerate(norms):
-            vars(norm)["call"] = functools.partial(by_batch, index, norm)
+            stack.enter_context(replaced_call(norm, functools.partial(normalize, index, norm)))
         yield found
-    finally:
-        for norm in norms:
-            vars(norm).pop("call", None)
 
 
 def _collect(model, variables, found, values, x):
-    """The statistics of one batch; in a stateless scope, so that what layers assign is dropped."""
+    """The statistics of one batch. The stateless scope drops all assignments to variables."""
     found.clear()
     with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
         model(x, training=False)
@@ -183,34 +184,24 @@ def _collect(model, variables, found, values, x):
 
 
 def _normalize_by_batch(norm, inputs, mask):
-    x = ops.cast(inputs, keras.backend.result_type(norm.compute_dtype, "float32"))
-    rank = len(x.shape)
-    axes = norm.axis if isinstance(norm.axis, tuple) else (norm.axis,)
-    kept = {axis % rank for axis in axes}
-    reduced = tuple(axis for axis in range(rank) if axis not in kept)
-    mask = None if mask is None else moments.position_mask(mask)
-    group = getattr(norm, "virtual_batch_size", None)
-    if group is None:
-        x_hat, batch = kernels.batch_normalize(
-            x, None, None, axes=reduced, epsilon=norm.epsilon, mask=mask
-        )
-    else:
-        groups, mask = moments.to_groups(x, group, mask)
-        axes = tuple(axis + 1 for axis in reduced)
-        x_hat, batch = kernels.batch_normalize(
-            groups, None, None, axes=axes, epsilon=norm.epsilon, mask=mask
-        )
-        x_hat = moments.from_groups(x_hat, x)
-    shape = [x.shape[axis] if axis in kept else 1 for axis in range(rank)]
-    gamma, beta = (
-        None if weight is None else ops.reshape(ops.cast(weight, x.dtype), shape)
-        for weight in (norm.gamma, norm.beta)
+    """Normalizes as a batch norm of either class does in training. Returns y and the moments."""
+    dtype = statistics_dtype(norm.compute_dtype)
+    x = cast(ops.convert_to_tensor(inputs), dtype)
+    axes = Axes.of(norm.axis, x.shape)
+    y, batch = normalize_batch(
+        x,
+        broadcastable(norm.gamma, axes, dtype),
+        broadcastable(norm.beta, axes, dtype),
+        axes=axes,
+        epsilon=norm.epsilon,
+        mask=mask,
+        group_size=getattr(norm, "virtual_batch_size", None),
     )
-    y = ops.cast(kernels.scale_and_shift(x_hat, gamma, beta), norm.compute_dtype)
-    return y, batch._replace(count=ops.cast(batch.count, x.dtype))
+    count = ops.convert_to_tensor(batch.count, dtype)  # a Python number cannot leave `jax.jit`
+    return cast(y, norm.compute_dtype), batch._replace(count=count)
 
 
-def _compiled(model, step: Callable) -> Callable:
+def _compiled(model: keras.Model, step: Callable[..., Any]) -> Callable[..., Any]:
     backend = keras.backend.backend()
     if backend == "torch":
         import torch
@@ -232,13 +223,13 @@ def _explained_errors(model, number, x):
     try:
         yield
     except Exception as error:
-        # TensorFlow's and JAX's words for a tensor that is taken out of a loop's body.
+        # TensorFlow and JAX raise these for a tensor that leaves the body of a loop.
         if type(error).__name__ in ("InaccessibleTensorError", "UnexpectedTracerError"):
             raise ValueError(
-                f"Model '{model.name}' has a batch norm inside a loop, such as the cell of an RNN, "
-                "from where its statistics cannot be had. Build the RNN with unroll=True."
+                f"Model '{model.name}' has a batch norm inside a loop, such as the cell of an RNN. "
+                "Its statistics cannot leave the loop. Build the RNN with unroll=True."
             ) from error
-        error.add_note(f"In recalibrate, at batch {number}, of the shapes {shapes_of(x)}.")
+        error.add_note(f"In recalibrate, at batch {number} with the shapes {shapes_of(x)}.")
         raise
 
 
@@ -253,6 +244,7 @@ def _check_own_call(norms):
     for norm in norms:
         if type(norm).call not in (BatchNorm.call, keras.layers.BatchNormalization.call):
             raise ValueError(
-                f"Batch norm '{norm.name}' of the class {type(norm).__name__} has a `call` of its "
-                "own, so that its use of the statistics is not known. Use a kerasbn.BatchNorm."
+                f"Batch norm '{norm.name}' of the class {type(norm).__name__} has a `call` that "
+                "overrides that of the batch norm, so it may use the statistics in another way. "
+                "Use a kerasbn.BatchNorm."
             )

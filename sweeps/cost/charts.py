@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ def draw(name: str, rows: pd.DataFrame, folder: Path) -> list[Path]:
         paths.append(
             charts.save(
                 folder / f"{'_'.join([name, *key])}.png",
-                lambda ax, group=group: multiples(group, ax, "keras"),
+                partial(multiples, group, over="keras"),
                 f"A batch norm layer's {call} against Keras's",
                 " · ".join([*key, machine]),
             )
@@ -48,7 +49,7 @@ def draw(name: str, rows: pd.DataFrame, folder: Path) -> list[Path]:
         paths.append(
             charts.save(
                 folder / f"{name}_by_depth_{mode}.png",
-                lambda ax, group=group: milliseconds(group, ax, call),
+                partial(milliseconds, group, call=call),
                 f"A network's {call}, by depth",
                 " · ".join([mode, "batch 500", machine]),
             )

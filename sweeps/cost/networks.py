@@ -15,6 +15,7 @@ The contenders:
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import keras
@@ -61,7 +62,7 @@ class Network(NamedTuple):
 def networks() -> list[Network]:
     """The depth study's networks at every depth, and LeNet."""
     dense = [
-        Network("dense net", depth, 500, lambda setting, depth=depth: _dense(setting, depth))
+        Network("dense net", depth, 500, partial(_dense, depth=depth))
         for depth in range(1, len(HIDDEN_UNITS) + 1)
     ]
     return [*dense, Network("LeNet", 4, 256, _lenet)]
@@ -83,11 +84,12 @@ def contenders(network: Network, dataset: Dataset) -> tuple[dict[Key, Call], dic
     chosen = np.arange(size) % len(dataset.y_train)  # a small data set gives some images twice
     images, labels = dataset.x_train[chosen], dataset.y_train[chosen]
     held = tf.constant(images)
-    steps, passes = {}, {}
+    steps: dict[Key, Call] = {}
+    passes: dict[Key, Call] = {}
     for arm in ARMS:
         for mode, jit in MODES.items():
             estimator = Estimator(network.model_fn, Setting(arm, size, jit))
-            steps[mode, arm] = lambda step=estimator.train_steps: step([(images, labels)])
+            steps[mode, arm] = partial(estimator.train_steps, [(images, labels)])
         nets = {arm: estimator.model}
         if arm == "kerasbn":
             nets["folded"] = kerasbn.fold(estimator.model)

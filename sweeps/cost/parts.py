@@ -47,7 +47,7 @@ def work(
     """
     shapes = shapes or [*TUNED, *HELD_OUT]
     seconds = budget.seconds
-    every = {
+    every: dict[str, list[tuple[str, float, Callable[[], Rows]]]] = {
         "layers": [
             (f"layer, {name(shape)}, {dtype}", seconds + 6, partial(_layer, shape, dtype, budget))
             for dtype in dtypes

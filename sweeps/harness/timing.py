@@ -9,8 +9,11 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar
 
 import numpy as np
+
+Name = TypeVar("Name", bound=Hashable)
 
 _SAMPLE_SECONDS = 0.005  # many times what the clock and the waking of threads take
 
@@ -41,13 +44,13 @@ def in_turn(
 
 
 def in_turn_within(
-    calls: Mapping[Hashable, Callable[[], object]],
+    calls: Mapping[Name, Callable[[], object]],
     seconds: float,
     *,
     most: int,
     fewest: int = 5,
     warm_up: int = 2,
-) -> dict[Hashable, np.ndarray]:
+) -> dict[Name, np.ndarray]:
     """As `in_turn`, with as many rounds as a time allows.
 
     A sample of a short call is several of them, after one that is not timed: by then the caches

@@ -22,7 +22,7 @@ def test_axis_that_is_no_integer(axis):
 
 @pytest.mark.parametrize(("axis", "shown"), [(3, "3"), (-4, "-4"), ((1, 5), "5")])
 def test_axis_out_of_range(axis, shown):
-    message = f"axis={shown} is out of range for an input of rank 3, which has axes -3 to 2"
+    message = f"axis={shown} is out of range for an input of rank 3, whose axes are -3 to 2"
     with refuses(message, f"Received: axis={axis}, input shape (None, 4, 5)"):
         BatchNorm(axis=axis).build((None, 4, 5))
 

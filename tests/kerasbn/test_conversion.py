@@ -10,7 +10,7 @@ import pytest
 from keras import layers
 
 import kerasbn
-from kerasbn import conversion
+from kerasbn.tools import conversion
 
 OTHER = {
     layers.BatchNormalization: (kerasbn.BatchNorm, kerasbn.from_keras),
@@ -192,7 +192,7 @@ class TestBothWays:
 
     def test_without_one_the_model_comes_back_as_it_is(self, kind):
         model = keras.Sequential([keras.Input((4,)), OTHER[kind][0]()], name="done")
-        message = f"Model 'done' has no {kind.__name__} layer and is left as it is"
+        message = f"Model 'done' has no {kind.__name__} layer and stays unchanged"
         with pytest.warns(UserWarning, match=message):
             assert OTHER[kind][1](model) is model
 
@@ -212,9 +212,7 @@ class TestBothWays:
 
         model = Subclassed()
         model(X[0])
-        with pytest.raises(
-            ValueError, match="of the class Subclassed, which has a `call` of its own"
-        ):
+        with pytest.raises(ValueError, match="of the class Subclassed, which has its own `call`"):
             OTHER[kind][1](model)
 
     def test_a_layer_that_makes_its_batch_norm_itself(self, kind):

@@ -278,15 +278,15 @@ PREVENTED = {
     ),
     "activation layer": (
         _stack((5,), lambda: [layers.Dense(4), layers.ReLU(name="relu"), _bn(), layers.Softmax()]),
-        r"before it, relu \(ReLU\) is no Dense or convolution; after it, softmax.* is no Dense",
+        r"before it, relu \(ReLU\) is not a Dense or conv.*; after it, softmax.* is not a Dense",
     ),
     "dropout between": (
         _stack((5,), lambda: [layers.Dense(4), layers.Dropout(0.5, name="drop"), _bn()]),
-        r"before it, drop \(Dropout\) is no Dense",
+        r"before it, drop \(Dropout\) is not a Dense",
     ),
     "flatten between": (
         _stack((4, 4, 2), lambda: [_bn(), layers.Flatten(name="flat"), layers.Dense(3)]),
-        r"it takes an input of the model; after it, flat \(Flatten\) is no Dense",
+        r"it takes an input of the model; after it, flat \(Flatten\) is not a Dense",
     ),
     "padding between": (
         _stack((4, 4, 2), lambda: [_bn(), layers.ZeroPadding2D(name="pad"), layers.Conv2D(3, 3)]),
@@ -334,7 +334,7 @@ PREVENTED = {
     ),
     "other precision": (
         _stack((5,), lambda: [layers.Dense(4, dtype="mixed_bfloat16", name="dense"), _bn()]),
-        r"dense \(Dense\) computes in bfloat16, it in float32",
+        r"dense \(Dense\) computes in bfloat16, but the batch norm computes in float32",
     ),
     "second use": (_two_users, r"before it, dense \(Dense\) also feeds add \(Add\)"),
     "second use as output": (_unfolded_is_returned, r"dense \(Dense\) is an output of the model"),
@@ -648,7 +648,7 @@ class TestReport:
         assert capsys.readouterr().out == ""
 
     def test_the_examples_of_the_docstrings(self):
-        results = doctest.testmod(folding)
+        results = doctest.testmod(kerasbn.tools.folding)
         assert results.attempted > 5
         assert results.failed == 0
 
@@ -683,9 +683,7 @@ class TestBadInput:
 
         model = Subclassed()
         model(np.ones((2, 3), "float32"))
-        with pytest.raises(
-            ValueError, match="of the class Subclassed, which has a `call` of its own"
-        ):
+        with pytest.raises(ValueError, match="of the class Subclassed, which has its own `call`"):
             kerasbn.fold(model)
 
     def test_functional_with_a_call_of_its_own(self):
@@ -694,7 +692,7 @@ class TestBadInput:
                 return 2 * super().call(x, **kwargs)
 
         x = keras.Input((5,))
-        with pytest.raises(ValueError, match="of the class Twice, which has a `call` of its own"):
+        with pytest.raises(ValueError, match="of the class Twice, which has its own `call`"):
             kerasbn.fold(Twice(x, kerasbn.BatchNorm()(layers.Dense(4)(x))))
 
     @pytest.mark.parametrize("functional", [True, False])

@@ -10,7 +10,7 @@ import pytest
 from keras import layers, ops
 
 import kerasbn
-from kerasbn import recalibration
+from kerasbn.tools import recalibration
 
 KINDS = [keras.layers.BatchNormalization, kerasbn.BatchNorm]
 RNG = np.random.default_rng(0)
@@ -525,7 +525,7 @@ class TestBadInput:
         model = keras.Sequential([keras.Input((4,)), Picky(), kerasbn.BatchNorm()])
         with pytest.raises(RuntimeError) as caught:
             kerasbn.recalibrate(model, BATCHES[-1:])
-        assert caught.value.__notes__[-1] == "In recalibrate, at batch 0, of the shapes [(10, 4)]."
+        assert caught.value.__notes__[-1] == "In recalibrate, at batch 0 with the shapes [(10, 4)]."
 
 
 def test_the_examples_of_the_docstrings():

@@ -68,8 +68,10 @@ def status() -> Status:
     loaded = load()
     if isinstance(loaded, str):
         return Status(False, loaded)
-    symbols = loaded.symbols
-    return Status(True, f"{symbols.kerasbn_instruction_set().decode()}, {symbols.kerasbn_threads()} threads")
+    instructions = loaded.symbols.kerasbn_instruction_set().decode()
+    return Status(
+        True, f"instruction set {instructions}, threads {loaded.symbols.kerasbn_threads()}"
+    )
 
 
 @functools.cache

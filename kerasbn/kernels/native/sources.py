@@ -1,6 +1,6 @@
 """The C sources, and a fingerprint that ties a built library to them.
 
-Only the standard library is used here, because setup.py loads this file before kerasbn is installed.
+This file uses only the standard library, because setup.py loads it before kerasbn is installed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ COMPILED = ("batch_norm.c", "pool.c", "tensorflow.c")
 LIBRARY = FOLDER / "library.so"
 SUPPORTED = sys.platform != "win32"  # the sources use POSIX threads
 
-# No -ffast-math: it sets flush-to-zero for the whole process. No -march=native: batch_norm.c chooses
-# the instruction set at run time. Unfused arithmetic gives the same bits with all of them.
+# No -ffast-math: it sets flush-to-zero for the whole process. No -march=native: batch_norm.c
+# chooses the instruction set at run time. Unfused arithmetic gives the same bits with all of them.
 COMPILER_FLAGS = (
     "-std=gnu11",
     "-O3",

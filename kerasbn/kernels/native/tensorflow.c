@@ -1,10 +1,11 @@
 /* The two operations for TensorFlow, registered when TensorFlow loads this library.
 
-    KerasbnForward(x, gamma, beta, epsilon) -> y, mean, variance, pivot, delta
+    KerasbnForward(x, gamma, beta, epsilon) -> y, mean, variance, pivot, delta, count
     KerasbnBackward(dy, x, gamma, pivot, delta, variance, epsilon) -> dx, dgamma, dbeta
 
-gamma has the rank of x, and size 1 on the axes that are reduced. All results but y and dx have its
-shape. See batch_norm.h for what they mean.
+gamma has the rank of x, and size 1 on the axes that are reduced. All results have its shape but y
+and dx, which are like x, and count, the number m of values in each channel, which is a scalar like
+epsilon. See batch_norm.h for what they mean.
 
 TensorFlow's C interface for kernels is small and stable, so this file declares what it needs and
 includes no header of TensorFlow: one binary serves several versions. It looks the functions up
@@ -88,7 +89,7 @@ static int find_functions(void) {
 
 /* ---------------------------------------------------------------- the kernels */
 
-enum { MOST_INPUTS = 7, MOST_OUTPUTS = 5, MOST_DIMENSIONS = 16 };
+enum { MOST_INPUTS = 7, MOST_OUTPUTS = 6, MOST_DIMENSIONS = 16 };
 
 /* One call of an operation: its tensors, and the first thing that went wrong. */
 typedef struct {
@@ -124,9 +125,9 @@ static void *output(Call *call, int i, int like, const int *reusable, int count)
     return failed(call) ? NULL : TF_TensorData(call->outputs[i]);
 }
 
-static void *statistic(Call *call, int i, int gamma) {
+static void *statistic(Call *call, int i, int like) {
     /* TensorFlow wants a list of candidates, even an empty one. */
-    return output(call, i, gamma, (const int[]){0}, 0);
+    return output(call, i, like, (const int[]){0}, 0);
 }
 
 /* The layout that follows from the shapes of x and gamma. */
@@ -181,6 +182,13 @@ static double as_double(Type type, const void *value) {
     return type == FLOAT32 ? (double)*(const float *)value : *(const double *)value;
 }
 
+static void from_double(Type type, void *to, double value) {
+    if (type == FLOAT32)
+        *(float *)to = (float)value;
+    else
+        *(double *)to = value;
+}
+
 static void compute_forward(Type type, TF_OpKernelContext *context) {
     Call call;
     begin(&call, context);
@@ -196,8 +204,10 @@ static void compute_forward(Type type, TF_OpKernelContext *context) {
     f.variance = statistic(&call, 2, 1);
     f.pivot = statistic(&call, 3, 1);
     f.delta = statistic(&call, 4, 1);
+    void *count = statistic(&call, 5, 3);
     if (!failed(&call)) {
         f.epsilon = as_double(type, epsilon);
+        from_double(type, count, (double)(f.layout.outer * f.layout.inner));
         if (kerasbn_forward(&f))
             fail(&call, TF_RESOURCE_EXHAUSTED, "no memory for the statistics of batch norm");
     }
@@ -250,6 +260,8 @@ static void forward_shapes(TF_ShapeInferenceContext *c, TF_Status *status) {
     set_shape(c, status, 0, 0, 0);
     if (!TF_GetCode(status))
         set_shape(c, status, 1, 1, 4);
+    if (!TF_GetCode(status))
+        set_shape(c, status, 3, 5, 5);
 }
 
 static void backward_shapes(TF_ShapeInferenceContext *c, TF_Status *status) {
@@ -271,7 +283,7 @@ typedef struct {
 static const Operation operations[] = {
     {"KerasbnForward",
      {"x: T", "gamma: T", "beta: T", "epsilon: T"},
-     {"y: T", "mean: T", "variance: T", "pivot: T", "delta: T"},
+     {"y: T", "mean: T", "variance: T", "pivot: T", "delta: T", "count: T"},
      forward_shapes,
      {forward_float, forward_double}},
     {"KerasbnBackward",

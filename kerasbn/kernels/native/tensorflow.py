@@ -33,8 +33,10 @@ def batch_normalize(
     shape = [1 if a in axes else size for a, size in enumerate(x.shape)]
     gamma = tf.ones(shape, x.dtype) if gamma is None else gamma
     beta = tf.zeros(shape, x.dtype) if beta is None else beta
-    y, mean, variance, _, _ = operations.kerasbn_forward(x, gamma, beta, epsilon)
-    return y, Moments(mean, variance, count_values(x, axes, None))
+    y, mean, variance, _, _, count = operations.kerasbn_forward(x, gamma, beta, epsilon)
+    if None not in x.shape:
+        count = count_values(x, axes, None)  # a Python number
+    return y, Moments(mean, variance, count)
 
 
 @tf.RegisterGradient("KerasbnForward")
@@ -43,7 +45,7 @@ def _gradient_of_forward(op, dy, *_):
     if dy is None:
         return None, None, None, None
     x, gamma, _, epsilon = op.inputs
-    _, _, variance, pivot, delta = op.outputs
+    _, _, variance, pivot, delta, _ = op.outputs
     operations = native.load().operations
     gradients = operations.kerasbn_backward(dy, x, gamma, pivot, delta, variance, epsilon)
     return *gradients, None
@@ -51,16 +53,18 @@ def _gradient_of_forward(op, dy, *_):
 
 @tf.RegisterGradient("KerasbnBackward")
 def _gradient_of_backward(op, *upstream):
-    dy, x, gamma, pivot, delta, variance, epsilon = op.inputs
-    # The statistics are functions of x, so they are computed again in sight of the tape, and
-    # nothing flows back to those that the operation was given.
+    dy, x, gamma, *_, epsilon = op.inputs
+    # The statistics depend on x, so compute them again under the tape. No gradient flows back to
+    # the statistics that the operation was given.
     axes = tuple(a for a, size in enumerate(gamma.shape) if size == 1)
     population = tensorflow_plain.Population(axes, mask=None, all_replicas=False)
     with tf.GradientTape() as tape:
         tape.watch([dy, x, gamma])
         gradients = population.gradients(dy, x, gamma, gamma, population.statistics(x, epsilon))
-    upstream = [tf.zeros_like(g) if u is None else u for g, u in zip(gradients, upstream, strict=True)]
-    d_dy, d_x, d_gamma = tape.gradient(
-        gradients, [dy, x, gamma], upstream, unconnected_gradients="zero"
+    second = tape.gradient(
+        gradients,
+        [dy, x, gamma],
+        [tf.zeros_like(g) if u is None else u for g, u in zip(gradients, upstream, strict=True)],
+        unconnected_gradients="zero",
     )
-    return d_dy, d_x, d_gamma, None, None, None, None
+    return *second, None, None, None, None

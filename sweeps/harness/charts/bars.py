@@ -60,8 +60,8 @@ def bars_of_seeds(
         color, first = pairs[position // 2]["color"], position % 2 == 0
         style = {"facecolor": "white" if first else color, "hatch": "///" if first else None}
         ax.bar(places, medians, width * 0.92, label=name, edgecolor=color, **style)
-        places = dict(zip(names, places, strict=True))
-        seeds = [places[each] for each in values.index]
+        place_of = dict(zip(names, places, strict=True))
+        seeds = [place_of[each] for each in values.index]
         ax.scatter(seeds, values, s=9, color="#333333", linewidths=0, alpha=0.7, zorder=3)
     ax.set_xticks(range(len(names)), names, fontsize=8)
     ax.set_ylabel(label)

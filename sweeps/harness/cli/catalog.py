@@ -21,7 +21,7 @@ _SWEEPS = Path(__file__).parents[2]
 def commands() -> dict[str, str]:
     """Each command's name with the first line of its docstring. Nothing is imported."""
     return {
-        path.parent.name: ast.get_docstring(ast.parse(path.read_text())).splitlines()[0]
+        path.parent.name: (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
         for path in sorted(_SWEEPS.glob("*/__main__.py"))
     }
 

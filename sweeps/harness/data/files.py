@@ -179,7 +179,7 @@ def _verify(name: str, arrays: dict[str, np.ndarray], files: dict[str, Path]) ->
         # Of the IDX file's bytes, which an .npz's arrays are turned back into.
         md5 = hashlib.md5(usedforsecurity=False)
         md5.update(struct.pack(f">{1 + array.ndim}I", 2048 + array.ndim, *array.shape))
-        md5.update(np.ascontiguousarray(array))
+        md5.update(np.ascontiguousarray(array).data)
         if md5.hexdigest() != _MD5[name][key]:
             owner = owners.get(md5.hexdigest(), "custom")
             count = 60_000 if key.endswith("train") else 10_000

@@ -53,11 +53,11 @@ class Runner:
 
     def run(self, trial: Trial) -> dict[str, Any]:
         """The trial's result; a crash gives status "failed" and the traceback."""
-        result = {"trial": trial.to_json(), "environment": self._environment}
+        result: dict[str, Any] = {"trial": trial.to_json(), "environment": self._environment}
         try:
             history = self._train(trial)
             result |= dataclasses.asdict(history)
-            if self._save_models:
+            if self._save_models and self._estimator is not None:
                 result["model"] = _keras_file(self._estimator.model)
         except Exception:
             result |= {"status": "failed", "traceback": traceback.format_exc()}

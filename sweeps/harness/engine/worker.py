@@ -9,13 +9,16 @@ import os
 import sys
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distributed import WorkerPlugin, get_worker
 
 from sweeps.harness.data import Dataset
 from sweeps.harness.quiet import quiet_start
 from sweeps.harness.trial import Trial
+
+if TYPE_CHECKING:
+    from sweeps.harness.engine.runner import Runner
 
 # What Keras and TensorFlow import where it is installed, for wrappers that no trial uses.
 _OPTIONAL = ("jax", "matplotlib", "pandas", "sklearn")
@@ -35,7 +38,7 @@ class TrialWorker(WorkerPlugin):
     def __init__(self, dataset: Dataset, threads: int, save_models: bool):
         self.name = f"kerasbn-{uuid.uuid4().hex}"  # several sweeps may share a cluster
         self._arguments = dataset, threads, save_models
-        self._runner = None
+        self._runner: Runner | None = None
 
     def run(self, trial: Trial) -> dict[str, Any]:
         """The trial's result; see `sweeps.harness.engine.runner`."""
@@ -59,7 +62,8 @@ def _quick_start() -> Iterator[None]:
     left_out = [name for name in _OPTIONAL if name not in sys.modules]
     collecting = gc.isenabled()
     gc.disable()
-    sys.modules.update(dict.fromkeys(left_out))  # None: as if it was not installed
+    # None: as if it was not installed
+    sys.modules.update(dict.fromkeys(left_out))  # type: ignore[arg-type]
     try:
         yield
     finally:
@@ -84,4 +88,5 @@ def _keep_freed_memory():
 
 def run_trial(plugin: str, trial: Trial) -> dict[str, Any]:
     """The task: runs a trial on the worker that it is called on."""
-    return get_worker().plugins[plugin].run(trial)
+    worker: Any = get_worker()  # Dask's type of its plugins has no `run`
+    return worker.plugins[plugin].run(trial)

@@ -174,11 +174,11 @@ def side_by_side(trials: pd.DataFrame, *x: str) -> pd.DataFrame:
             for key, (cell, _) in cells.items()
         }
     rows = {key for column in columns.values() for key in column}
-    cells = [
+    lines = [
         [*key, *(column.get(key, "") for column in columns.values())]
         for key in sorted(rows, key=lambda row: [(value != "", value) for value in row])
     ]
-    return pd.DataFrame(cells, columns=[*(name.replace("_", " ") for name in x), *columns])
+    return pd.DataFrame(lines, columns=[*(name.replace("_", " ") for name in x), *columns])
 
 
 def heading(trials: pd.DataFrame) -> str:

@@ -61,13 +61,11 @@ class EvalSpec(NamedTuple):
 
 
 class Recorder(Protocol):
-    """Measures something in the course of a run; see `sweeps.harness.training.recorders`.
+    """Measures something in the course of a run; see `sweeps.harness.training.recorders`."""
 
-    Attributes:
-        columns: Names of the values in a row.
-    """
-
-    columns: tuple[str, ...]
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the values in a row."""
 
     def start(self) -> None:
         """A run begins."""
@@ -149,7 +147,8 @@ class Estimator:
         # Tracing and the first call take seconds, which are no part of any run's time.
         shapes = [(params.batch_size, *each.shape[1:]) for each in self._batch]
         dtypes = [each.dtype.as_numpy_dtype for each in self._batch]
-        self.train_steps([tuple(map(np.zeros, shapes, dtypes))])
+        x, y = map(np.zeros, shapes, dtypes)
+        self.train_steps([(x, y)])
 
     def initialize(self, params: Any) -> None:
         """Starts over: initial weights of `params` (the same network), and a fresh optimizer."""
@@ -245,17 +244,18 @@ def train_and_evaluate(
         for recorder in record_spec.recorders.values():
             recorder.after_execution()
         targeted = eval_spec.target_accuracy is not None
+        target = eval_spec.target_accuracy or 0.0
         looking = targeted and not history.reached and step % eval_spec.every_steps == 0
         on_curve = eval_spec.curve_every > 0 and step % eval_spec.curve_every == 0
         accuracy = None
         if targeted and (on_curve or step == train_spec.max_steps):
             accuracy = test_set.accuracy(classify)
         elif looking:
-            accuracy = test_set.accuracy(classify, at_least=eval_spec.target_accuracy)
+            accuracy = test_set.accuracy(classify, at_least=target)
         history.curve.append((step, sum(losses) / len(losses), accuracy))
         history.final_accuracy = accuracy
         _record(history, record_spec, step)
-        if looking and accuracy is not None and accuracy >= eval_spec.target_accuracy:
+        if looking and accuracy is not None and accuracy >= target:
             history.reached = True
             history.steps_to_target, history.seconds_to_target = step, sum(seconds)
             if eval_spec.stop_at_target:

@@ -7,7 +7,7 @@ and the recorder's `columns`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from sweeps.harness.training.estimator import Recorder
 from sweeps.harness.training.recorders.base import Run
@@ -28,7 +28,7 @@ __all__ = [
     "make",
 ]
 
-_RECORDERS = {
+_RECORDERS: dict[str, Callable[[Run], Recorder]] = {
     "evaluation": Evaluation,
     "predictions": Predictions,
     "histograms": Histograms,

@@ -1,0 +1,129 @@
+"""The private APIs of Keras and TensorFlow that kerasbn uses still exist and do what it needs."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import kerasbn
+from kerasbn import _keras_private
+
+GONE = "{api} is gone or works differently. Look for a replacement and change only {adapter}."
+
+
+def exists(holder, name, api, adapter):
+    assert hasattr(holder, name), GONE.format(api=api, adapter=adapter)
+
+
+class TestAllLayers:
+    ADAPTER = "kerasbn._keras_private.all_layers"
+
+    def test_the_private_api_exists(self):
+        exists(keras.Layer, "_flatten_layers", "Keras's Layer._flatten_layers", self.ADAPTER)
+
+    def test_layers_in_wrappers_and_blocks_are_found_once(self):
+        class Block(layers.Layer):
+            def __init__(self):
+                super().__init__()
+                self.parts = [layers.Dense(2), {"norm": norm}]
+
+        norm = kerasbn.BatchNorm()
+        block, wrapper = Block(), layers.TimeDistributed(norm)
+        model = keras.Sequential([keras.Sequential([block]), wrapper])
+        found = _keras_private.all_layers(model)
+        message = GONE.format(api="Keras's Layer._flatten_layers", adapter=self.ADAPTER)
+        assert found[0] is model, message
+        for layer in (block, block.parts[0], wrapper, norm):
+            assert sum(other is layer for other in found) == 1, message
+
+
+class TestOverridesCall:
+    MESSAGE = GONE.format(
+        api="The module name of Keras's functional models",
+        adapter="kerasbn._keras_private.overrides_call",
+    )
+
+    def test_keras_models_do_not(self):
+        class Renamed(keras.Model):
+            pass
+
+        x = keras.Input((3,))
+        for model in (keras.Sequential([x]), keras.Model(x, 2 * x), Renamed(x, 2 * x)):
+            assert not _keras_private.overrides_call(model), self.MESSAGE
+
+    def test_subclasses_with_a_call_do(self):
+        class Twice(keras.Model):
+            def call(self, x, **kwargs):
+                return 2 * super().call(x, **kwargs)
+
+        class Stack(keras.Sequential):
+            def call(self, x, **kwargs):
+                return 2 * super().call(x, **kwargs)
+
+        x = keras.Input((3,))
+        for model in (Twice(x, 2 * x), Stack([x])):
+            assert _keras_private.overrides_call(model), self.MESSAGE
+
+
+class TestReplacedCall:
+    MESSAGE = GONE.format(
+        api="Keras's look-up of `call` on the instance of a layer",
+        adapter="kerasbn._keras_private.replaced_call",
+    )
+
+    @pytest.mark.parametrize("wrapped", [False, True])
+    def test_models_run_the_replacement(self, wrapped):
+        norm = kerasbn.BatchNorm()
+        outer = layers.TimeDistributed(norm) if wrapped else norm
+        x = keras.Input((3, 4))
+        model = keras.Model(x, outer(x))
+        ones = np.ones((2, 3, 4), "float32")
+        before = keras.ops.convert_to_numpy(model(ones))
+
+        def ten_times(inputs, training=None, mask=None):
+            return 10.0 * inputs
+
+        with _keras_private.replaced_call(norm, ten_times):
+            replaced = keras.ops.convert_to_numpy(model(ones))
+        np.testing.assert_array_equal(replaced, 10 * ones, err_msg=self.MESSAGE)
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(ones)), before)
+
+    def test_an_error_ends_the_replacement(self):
+        norm = kerasbn.BatchNorm()
+        with pytest.raises(RuntimeError), _keras_private.replaced_call(norm, lambda x: x):
+            raise RuntimeError
+        assert "call" not in vars(norm)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an adapter for TensorFlow")
+class TestCompiledByXla:
+    ADAPTER = "kerasbn._tensorflow_private.compiled_by_xla"
+    API = "TensorFlow's control_flow_util.GraphOrParentsInXlaContext"
+
+    def test_the_private_api_exists(self):
+        try:
+            from tensorflow.python.ops import control_flow_util
+        except ImportError:
+            pytest.fail(GONE.format(api=self.API, adapter=self.ADAPTER))
+        exists(control_flow_util, "GraphOrParentsInXlaContext", self.API, self.ADAPTER)
+
+    @pytest.mark.parametrize(("compiled", "nested"), [(True, False), (True, True), (False, False)])
+    def test_it_knows_what_xla_compiles(self, compiled, nested):
+        import tensorflow as tf
+
+        from kerasbn._tensorflow_private import compiled_by_xla
+
+        found = []
+
+        def ask(x):
+            found.append(compiled_by_xla())
+            return x + 1
+
+        inner = tf.function(ask, autograph=False) if nested else ask
+        tf.function(lambda x: inner(x), jit_compile=compiled, autograph=False)(tf.ones(2))
+        assert found == [compiled], GONE.format(api=self.API, adapter=self.ADAPTER)
+
+    def test_it_is_false_in_eager_mode(self):
+        from kerasbn._tensorflow_private import compiled_by_xla
+
+        assert not compiled_by_xla()
