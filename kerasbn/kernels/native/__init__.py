@@ -85,11 +85,11 @@ def load() -> Library | str:
 
     try:
         operations = tf.load_op_library(str(path))
-        symbols = ctypes.CDLL(str(path))
-    except (OSError, tf.errors.OpError) as error:
+    except tf.errors.OpError as error:
         return f"{path} could not be loaded: {error}"
     if not hasattr(operations, "kerasbn_forward"):
-        return "this version of TensorFlow has no C interface for kernels, or another one"
+        return "this version of TensorFlow has no C interface for kernels, or a different one"
+    symbols = ctypes.CDLL(str(path))
     symbols.kerasbn_instruction_set.restype = ctypes.c_char_p
     threads = tf.config.threading.get_intra_op_parallelism_threads() or _usable_cores()
     symbols.kerasbn_set_threads(threads)
