@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from kerasbn._tensorflow_private import compiled_by_xla
 from kerasbn.kernels import generic
 from kerasbn.moments import Moments, Tensor, count_values
 
@@ -109,7 +110,7 @@ class Population(NamedTuple):
     def statistics(self, x: Tensor, epsilon: float) -> Statistics:
         """The statistics of x."""
         count = tf.convert_to_tensor(count_values(x, self.axes, self.mask), x.dtype)
-        pivot = generic.pivot_value(x, self.axes, self.mask)
+        pivot = self._pivot(x, count)
         if self.all_replicas:
             # Replicas share one pivot: the mean of the pivots of those that have values.
             count, weighted = self._over_replicas(count, count * pivot)
@@ -130,18 +131,26 @@ class Population(NamedTuple):
         s: Statistics,
     ) -> tuple[Tensor, ...]:
         """dx, followed by dgamma and dbeta if gamma and beta are given."""
-        x_hat = (x - s.pivot - s.delta) * s.inverse
+        centered = x - s.pivot - s.delta
         s1 = tf.reduce_sum(dy, self.axes, keepdims=True)
-        s2 = tf.reduce_sum(dy * x_hat, self.axes, keepdims=True)
+        s2 = tf.reduce_sum(dy * centered, self.axes, keepdims=True) * s.inverse
         parameters = ([] if gamma is None else [s2]) + ([] if beta is None else [s1])
         if self.all_replicas:  # the strategy itself sums dgamma and dbeta over replicas
             s1, s2 = self._over_replicas(s1, s2)
         m = tf.maximum(s.count, 1.0)
-        through_statistics = s1 / m + x_hat * (s2 / m)
+        multiplier = s.inverse if gamma is None else s.inverse * gamma
+        # multiplier (dy - s1 / m - x_hat s2 / m), as a sum of two tensors of the size of x. XLA
+        # would compute a product with `multiplier` again in every place that uses dx.
+        slope = -multiplier * s.inverse * s2 / m
+        through_statistics = centered * slope - multiplier * s1 / m
         if self.mask is not None:
             through_statistics = tf.where(self.mask, through_statistics, 0.0)
-        multiplier = s.inverse if gamma is None else s.inverse * gamma
-        return (dy - through_statistics) * multiplier, *parameters
+        return dy * multiplier + through_statistics, *parameters
+
+    def _pivot(self, x, count):
+        if self.mask is None and self.axes == tuple(range(len(x.shape) - 1)) and compiled_by_xla():
+            return tf.reduce_sum(x, self.axes, keepdims=True) / tf.maximum(count, 1.0)
+        return generic.pivot_value(x, self.axes, self.mask)
 
     def _sum(self, values):
         total = self._local_sum(values)
