@@ -1,10 +1,10 @@
-"""The engine's slow fault tests: ten SIGKILLs at random moments, and a full disk. Run by hand:
+"""Slow fault tests of the engine: ten SIGKILLs at random moments, and a full disk. Run it by hand:
 
     python benchmarks/engine_faults.py [SEED]
 
-Prints what was done and found; exit status 0 if the results are those of an undisturbed run. The
-full disk is a small tmpfs, which only root can mount: it is left out, and said so, for others.
-Faults that show themselves quickly are in tests/sweeps/harness/engine/test_pool.py.
+It prints each fault and its effect. The exit status is 0 if the results equal those of an
+undisturbed run. The full disk is a small tmpfs, which only root can mount. Other users skip this
+test, with a message. The quick fault tests are in tests/sweeps/harness/engine.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FLAGS = ["--dataset=mnist_5k", "--hidden_units=50,20", "--seeds=30", "--workers=
 
 
 def start(results: Path, *flags: str) -> subprocess.Popen:
-    """A driver in a process group of its own."""
+    """Starts a driver in a new process group."""
     return subprocess.Popen(
         [sys.executable, "-m", "sweeps.depth", *FLAGS, f"--results_dir={results}", *flags],
         stdout=subprocess.PIPE,
@@ -37,25 +37,25 @@ def start(results: Path, *flags: str) -> subprocess.Popen:
 
 
 def finish(results: Path, *flags: str) -> tuple[int, str]:
-    """Runs a driver to its end; its exit status and output."""
+    """Runs a driver to its end; returns its exit status and output."""
     process = start(results, *flags)
     output, _ = process.communicate()
     return process.returncode, output
 
 
 def table(results: Path) -> pd.DataFrame:
-    """What must not depend on any disturbance."""
+    """The results that must not depend on any fault."""
     return pd.read_csv(results / "mnist_5k" / "depth" / "trials.csv")[RESULT]
 
 
 def orphans(group: int) -> int:
-    """Processes of a driver's group that are still there."""
+    """Number of processes in a driver's group that still run."""
     listed = subprocess.run(["pgrep", "-g", str(group)], capture_output=True, text=True)
     return len(listed.stdout.split())
 
 
 def ten_sigkills(folder: Path, undisturbed: pd.DataFrame, generator: random.Random) -> bool:
-    """Kills the driver ten times at random moments, going on each time."""
+    """Kills the driver ten times at random moments and restarts it each time."""
     results = folder / "killed"
     trials = results / "mnist_5k" / "depth" / "trials"
     for n in range(10):
@@ -65,43 +65,41 @@ def ten_sigkills(folder: Path, undisturbed: pd.DataFrame, generator: random.Rand
         process.kill()
         process.communicate()
         time.sleep(5)
-        moment = "it had finished" if finished else "in mid-run"
+        moment = "after the end" if finished else "during the run"
         kept = len(list(trials.glob("*.json")))
-        print(f"kill {n + 1}: {moment}, {kept} trials kept, {orphans(process.pid)} processes left")
+        print(f"kill {n + 1} {moment}: {kept} trials kept, {orphans(process.pid)} processes left")
         os.system(f"pkill -KILL -g {process.pid}")
     status, _ = finish(results)
     same = table(results).equals(undisturbed)
-    print(f"after ten kills: exit {status}, table equal to the undisturbed one: {same}", flush=True)
+    print(f"after ten kills: exit status {status}, table unchanged: {same}", flush=True)
     return status == 0 and same
 
 
 def full_disk(folder: Path, undisturbed: pd.DataFrame) -> bool:
-    """Runs into a full file system, makes room, and goes on."""
+    """Fills the file system, frees space, and runs the command again."""
     results = folder / "tmpfs"
     results.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(results)]
     if subprocess.run(mount, capture_output=True).returncode != 0:
-        print("full disk: left out, for a tmpfs cannot be mounted here", flush=True)
+        print("full disk: skipped, because this user cannot mount a tmpfs", flush=True)
         return True
     try:
         status, output = finish(results)
         kept = len(list(results.rglob("*.json")))
-        print(f"full disk: exit {status}, {kept} trials kept; it said: {output.splitlines()[-1]}")
+        message = output.splitlines()[-1]
+        print(f"full disk: exit status {status}, {kept} trials kept, message: {message}")
         clear = status == 2 and "No space left" in output and "Traceback" not in output
         subprocess.run(["mount", "-o", "remount,size=16m", str(results)], check=True)
         status, output = finish(results)
         same = table(results).equals(undisturbed)
-        print(
-            f"with room again: exit {status}, table equal to the undisturbed one: {same}",
-            flush=True,
-        )
+        print(f"with free space: exit status {status}, table unchanged: {same}", flush=True)
         return clear and status == 0 and same
     finally:
         subprocess.run(["umount", str(results)], check=True)
 
 
 def main() -> int:
-    """All of it; 0 if nothing was lost, doubled or changed."""
+    """Runs all fault tests. Returns 0 if no result was lost, duplicated or changed."""
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else 0
     folder = Path(tempfile.mkdtemp(prefix="engine_faults_"))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

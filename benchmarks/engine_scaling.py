@@ -1,9 +1,10 @@
-"""How the engine's cost grows with the number of trials. Run by hand:
+"""Measures how the engine's cost grows with the number of trials. Run it by hand:
 
     python benchmarks/engine_scaling.py [SEEDS ...]      # default 5 25 50: 70, 350 and 700 trials
 
-Prints, for each number of trials of small networks: seconds a trial, the driver's peak memory, the
-largest worker's peak memory, and the time of a second start, which rebuilds tables and charts.
+It trains small networks. For each number of trials it prints the time per trial, the peak memory of
+the driver and of the largest worker, and the time of a second run, which only rebuilds tables and
+charts.
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ import psutil
 
 
 def run(results: str, seeds: int) -> tuple[float, float, float]:
-    """Runs the sweep; seconds, peak MiB of the driver and of its largest child."""
+    """Runs the depth study.
+
+    Args:
+        results: Results folder.
+        seeds: Number of seeds.
+
+    Returns:
+        Seconds, and the peak memory of the driver and of its largest child in MiB.
+    """
     start = time.perf_counter()
     process = subprocess.Popen(
         [
@@ -33,7 +42,7 @@ def run(results: str, seeds: int) -> tuple[float, float, float]:
     watcher = threading.Thread(target=_watch, args=(psutil.Process(process.pid), peaks))
     watcher.start()
     if process.wait() != 0:
-        raise SystemExit(f"the sweep ended with exit status {process.returncode}")
+        raise SystemExit(f"the depth study ended with exit status {process.returncode}")
     seconds = time.perf_counter() - start
     watcher.join()
     return seconds, peaks["driver"] / 2**20, peaks["worker"] / 2**20
@@ -51,15 +60,15 @@ def _watch(driver, peaks):
 
 
 def main() -> None:
-    """One line for each number of seeds."""
+    """Prints one line per number of seeds."""
     for seeds in [int(word) for word in sys.argv[1:]] or [5, 25, 50]:
         with tempfile.TemporaryDirectory() as results:
             seconds, driver, worker = run(results, seeds)
             again, _, _ = run(results, seeds)
         trials = 14 * seeds
         print(
-            f"{trials} trials: {seconds:.1f} s, {1000 * seconds / trials:.0f} ms a trial, driver "
-            f"{driver:.0f} MiB, largest worker {worker:.0f} MiB, second start {again:.1f} s",
+            f"{trials} trials: {seconds:.1f} s, {1000 * seconds / trials:.0f} ms per trial, driver "
+            f"{driver:.0f} MiB, largest worker {worker:.0f} MiB, second run {again:.1f} s",
             flush=True,
         )
 

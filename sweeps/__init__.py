@@ -3,7 +3,7 @@
 import importlib.util
 import sys
 
-# Modules that the commands import, with the packages that bring them: the extra `sweeps`.
+# One module of each package in the extra `sweeps`. The commands need all of them.
 _EXTRA = ("absl", "distributed", "markdown_it", "matplotlib", "mlxtend", "pandas", "tensorflow")
 
 
@@ -12,8 +12,9 @@ def _require_extra() -> None:
     missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
     if missing:
         print(
-            f"error: the sweeps need {', '.join(missing)}, which is not installed. Install them "
-            "with: pip install 'kerasbn[sweeps]' (in a checkout: pip install -e '.[sweeps]')",
+            f"error: the sweeps need packages that are not installed ({', '.join(missing)}). "
+            "Install them with: pip install 'kerasbn[sweeps]' "
+            "(in a checkout: pip install -e '.[sweeps]')",
             file=sys.stderr,
         )
         raise SystemExit(2)

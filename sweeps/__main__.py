@@ -1,11 +1,11 @@
-"""`python -m sweeps`: lists the commands, one line each."""
+"""`python -m sweeps`: lists the commands, one per line."""
 
 from __future__ import annotations
 
 from sweeps.harness.cli import catalog
 
 if __name__ == "__main__":
-    listed = catalog.commands()
-    print("python -m sweeps.NAME [--help], with one of these names:\n")
-    for name, line in listed.items():
-        print(f"  {name:<{max(map(len, listed))}}  {line}")
+    commands = catalog.commands()
+    print("Usage: python -m sweeps.NAME [--help]\n\nNAME is one of:\n")
+    for name, line in commands.items():
+        print(f"  {name:<{max(map(len, commands))}}  {line}")

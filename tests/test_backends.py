@@ -1,4 +1,9 @@
-"""The layer's tests that need a process of their own: on JAX, on PyTorch, on several devices."""
+"""Runs the layer's tests again on JAX, on PyTorch, and on several devices.
+
+Keras's backend and the number of devices are fixed once Keras is imported, so each run needs its
+own process. A run is a single test here: it keeps one worker of pytest-xdist busy while the others
+go on, so no more processes compute than there are workers.
+"""
 
 import importlib.util
 import os
@@ -10,55 +15,37 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# Keras's backend, the tests, and how many of them must pass at least, so that none is lost unseen.
+# Keras's backend, the tests, and how many of them must pass at least, so that none gets lost.
 RUNS = {
-    "jax": ("jax", "tests/kerasbn", 300),
-    "torch": ("torch", "tests/kerasbn", 300),
-    "devices": ("tensorflow", "tests/kerasbn/test_distributed.py", 40),
+    "jax": ("jax", "tests/kerasbn", 550),
+    "torch": ("torch", "tests/kerasbn", 550),
+    "devices": ("tensorflow", "tests/kerasbn/test_distributed.py", 30),
 }
 
-pytestmark = [
-    pytest.mark.skipif(
-        os.environ["KERAS_BACKEND"] != "tensorflow",
-        reason="started from the run on TensorFlow, for the other backends",
-    ),
-    pytest.mark.timeout(900),
-]
 
-
-@pytest.fixture(scope="module")
-def processes(tmp_path_factory):
-    """All runs at once: they start and compile on one core each."""
-    folder = tmp_path_factory.mktemp("runs")
-    started = {}
-    for name, (backend, tests, _) in RUNS.items():
-        if importlib.util.find_spec(backend) is None:
-            continue
-        output = folder / name
-        with output.open("w") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "pytest", tests, "-p", "no:cacheprovider", "--color=no"],
-                cwd=ROOT,
-                env={**os.environ, "KERAS_BACKEND": backend},
-                stdout=file,
-                stderr=subprocess.STDOUT,
-            )
-        started[name] = process, output
-    yield started
-    for process, _ in started.values():
-        process.kill()
-        process.wait()
-
-
+@pytest.mark.skipif(
+    os.environ["KERAS_BACKEND"] != "tensorflow", reason="the run on TensorFlow starts the others"
+)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", RUNS)
-def test_layer(processes, name):
-    backend, _, at_least = RUNS[name]
-    if name not in processes:
+def test_layer(name, pytestconfig):
+    backend, tests, at_least = RUNS[name]
+    if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    process, output = processes[name]
-    status = process.wait()
-    report = output.read_text()
-    assert status == 0, f"exit status {status}\n{report}"
-    passed = re.search(r"(\d+) passed", report)
-    assert passed, report
-    assert int(passed[1]) >= at_least, report
+    options = ["-n0", "-p", "no:cacheprovider", "--color=no"]
+    if pytestconfig.getoption("--full"):
+        options.append("--full")
+    elif sample := pytestconfig.getoption("--full-sample"):
+        options.append(f"--full-sample={sample}")
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", tests, *options],
+        cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": backend},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert result.returncode == 0, f"exit status {result.returncode}\n{result.stdout}"
+    passed = re.search(r"(\d+) passed", result.stdout)
+    assert passed, result.stdout
+    assert int(passed[1]) >= at_least, result.stdout

@@ -1,1 +1,1 @@
-"""Which activations need batch norm in deep networks."""
+"""Activations in deep networks."""

@@ -1,1 +1,1 @@
-"""How small a batch may be, with each kind of normalization."""
+"""Small mini-batches, with each kind of normalization."""

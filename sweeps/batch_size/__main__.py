@@ -1,15 +1,24 @@
-"""How small may a batch be? From 500 examples down to one, all networks seeing equally many.
+"""How small may a mini-batch be, with each kind of normalization?
 
-The network of the depth study with three hidden layers: plain, with batch norm, with Batch
-Renormalization (Ioffe 2017), with ghost batches (Hoffer et al. 2017), with Keras's
-GroupNormalization (Wu & He 2018). The claims: at batch 1 the output of batch norm is its beta
-whatever goes in, so that nothing is learned; batch norm gets worse as the batch shrinks, group
-normalization does not; renormalization recovers part of it.
+Varied: the batch size, from 500 down to 1, and the normalization: none, batch norm, Batch
+Renormalization, batch norm with ghost batches, and Keras's GroupNormalization.
 
-What would differ besides the batch is held equal. Adam's learning rate goes with the root of the
-batch size (Malladi et al. 2022), or the smallest batches would fail for their rate. The moving
-averages' momentum goes with the batch size, so that they look back on equally many examples. The
-logits are not normalized, since ten of them make no groups.
+Held equal: the depth study's network with three hidden layers, Adam, and the number of training
+examples that each network sees. The learning rate is 0.01 at batch size 500 and scales with the
+square root of the batch size, because a constant rate would be too high for the smallest batches.
+The moving averages look back on the same number of examples at every batch size, because their
+momentum is raised to the power of batch size / 500. The output layer is not normalized, because
+GroupNormalization cannot divide its ten units into the same groups.
+
+Claims: At batch size 1, the output of batch norm is beta for every input, so nothing is learned.
+Batch norm gets worse as the batch shrinks, and group normalization does not. Batch Renormalization
+recovers part of the lost accuracy.
+
+Sources: S. Ioffe, "Batch Renormalization: Towards Reducing Minibatch Dependence in Batch-Normalized
+Models" (2017). E. Hoffer, I. Hubara & D. Soudry, "Train longer, generalize better: closing the
+generalization gap in large batch training of neural networks" (2017), on ghost batches. Y. Wu &
+K. He, "Group Normalization" (2018). S. Malladi, K. Lyu, A. Panigrahi & S. Arora, "On the SDEs and
+Scaling Rules for Adaptive Gradient Algorithms" (2022), on the learning rate.
 """
 
 from __future__ import annotations
@@ -26,46 +35,51 @@ from sweeps.harness.cli.study import Study, main
 from sweeps.harness.errors import UserError
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
-_REFERENCE = 500  # the batch size that --learning_rate and --bn_momentum are for
+_REFERENCE = 500  # batch size at which --learning_rate and --bn_momentum apply unchanged
 _STEPS_AT_ONCE = 100
 
 
 def define_flags(values: absl_flags.FlagValues) -> None:
-    """The study's own flags."""
+    """Defines the flags for the examples and for the kinds of normalization."""
     define = flags.Definer(values)
     define.integer(
         "examples",
         20_000,
-        "Training examples that each network sees. At batch 1 each example is a step. With a full "
-        "epoch, 60,000, the study takes about half an hour on two cores, mostly for batch 1.",
+        "Number of training examples that each network sees. At batch size 1, each example is a "
+        "step. With a full epoch, 60,000, the study takes about half an hour on two cores, most of "
+        "it for batch size 1.",
         at_least=1,
     )
     define.integer(
-        "bn_virtual_batch_size", 16, "Examples per ghost batch, in larger batches.", at_least=2
+        "bn_virtual_batch_size",
+        16,
+        "Examples per ghost batch. Only larger batches are divided into ghost batches.",
+        at_least=2,
     )
     define.integer(
         "group_norm",
         20,
-        "Number of groups of GroupNormalization. It must divide the units of all layers. 20 makes "
-        "groups of 25, 20 and 15 units.",
+        "Number of groups in GroupNormalization. It must divide the number of units of every "
+        "layer. 20 makes groups of 25, 20 and 15 units.",
         at_least=1,
     )
     define.switch(
         "scale_learning_rate",
         True,
-        f"Multiply the learning rate by the root of batch size / {_REFERENCE}, Adam's rule.",
+        "Scale the learning rate for Adam: multiply it by the square root of batch size / "
+        f"{_REFERENCE}.",
     )
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
-    """Each batch size, the smallest first, each kind of normalization, each seed."""
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
+    """One trial per batch size, normalization and seed. The smallest batches come first."""
     if any(units % values.group_norm for units in values.hidden_units):
         raise UserError(
-            f"--group_norm={values.group_norm} must divide the units of all layers, which are "
+            f"--group_norm={values.group_norm} does not divide the units of every hidden layer, "
             f"{','.join(map(str, values.hidden_units))}. Choose a common divisor."
         )
     kinds = [{"batch_norm": False}, {"batch_norm": False, "group_norm": values.group_norm}]
@@ -76,7 +90,7 @@ def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             **{"group_norm": None, "bn_virtual_batch_size": None, **kind},
             seed=seed,
             batch_size=size,
@@ -96,7 +110,7 @@ def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
 
 
 def errors(tables: Tables):
-    """Median test error by batch size and kind, as texts; a diverged run's is that of a guess."""
+    """Median test error by batch size and kind, as text. A diverged run counts as chance."""
     trials = tables.trials[tables.trials.status != "failed"]
     trials = trials.assign(kind=kinds(trials), error=1 - trials.final_accuracy.fillna(0.1))
     table = trials.pivot_table(index="batch_size", columns="kind", values="error", aggfunc="median")
@@ -105,7 +119,7 @@ def errors(tables: Tables):
 
 
 def draw(tables: Tables, folder: Path) -> list[Path]:
-    """Test error by batch size."""
+    """Draws test error by batch size."""
     from sweeps.harness import charts
 
     every = tables.trials.assign(test_error=100 * (1 - tables.trials.final_accuracy))
@@ -113,7 +127,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
 
     def error(ax):
         ax = charts.value(series, ax, "batch_size", "test_error", log=True)
-        ax.set(yscale="log", xlabel="examples a batch", ylabel="test error, percent")
+        ax.set(yscale="log", xlabel="examples per batch", ylabel="test error, percent")
         ax.set_yticks([2, 5, 10, 20, 50, 100], ["2", "5", "10", "20", "50", "100"])
         ax.minorticks_off()
         return ax
@@ -122,7 +136,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
         charts.save(
             folder / "test_error.png",
             error,
-            "Test error after equally many examples, by batch size",
+            "Test error after the same number of examples, by batch size",
             charts.settings(every),
         )
     ]
@@ -130,10 +144,16 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
 
 STUDY = Study(
     name="batch_size",
-    question="How small may a batch be, with each kind of normalization?",
+    question=__doc__.splitlines()[0],
     trials=trials,
     varied=("batch_size", "batch_norm"),
     draw=draw,
+    captions={
+        "test_error.png": (
+            "Read from right to left: how fast does each kind of normalization get worse as the "
+            "batch shrinks?"
+        ),
+    },
     defaults={
         "hidden_units": "500,400,300",
         "batch_size": [1, 2, 4, 8, 16, 32, 128, 500],
@@ -143,13 +163,16 @@ STUDY = Study(
     },
     without=("max_steps", "eval_every", "bn_layer"),
     helps={
-        "seeds": "Number of seeds, 0 to N-1; three end in a quarter of an hour on two cores.",
-        "batch_size": "Examples a training step, separated by commas.",
-        "learning_rate": f"Of Adam at batch {_REFERENCE}; see --scale_learning_rate.",
-        "bn_momentum": f"Weight of the old average at batch {_REFERENCE}; at batch n it has the "
-        f"power n / {_REFERENCE}, so that averages look back on equally many examples.",
-        "bn_logits": "Batch norm on the output layer, too; not with group norm.",
-        "jit_compile": "Compile steps with XLA: two and a half times as fast at batch 1.",
+        "seeds": "Number of seeds, 0 to N-1. Three seeds take a quarter of an hour on two cores.",
+        "batch_size": "Batch sizes, separated by commas.",
+        "learning_rate": f"Learning rate of Adam at batch size {_REFERENCE}; see "
+        "--scale_learning_rate.",
+        "bn_momentum": "Weight of the old value in batch norm's moving averages, 0 to 1, at batch "
+        f"size {_REFERENCE}. At batch size n it is raised to the power n / {_REFERENCE}, so "
+        "averages look back on the same number of examples.",
+        "bn_logits": "Also apply batch norm to the output layer, but not group norm.",
+        "jit_compile": "Compile training steps with XLA. At batch size 1, steps are then two and a "
+        "half times as fast.",
     },
     define_flags=define_flags,
     show=errors,

@@ -1,47 +1,68 @@
-"""Claims on small batches."""
+"""Claims about small mini-batches."""
 
 from __future__ import annotations
 
 from sweeps.batch_size.kinds import BATCH_NORM, GROUP_NORM, RENORM, kinds
 from sweeps.harness.claims import Claim
 from sweeps.harness.claims.evidence import NEAR_CHANCE, StudyTables, pick
-from sweeps.harness.claims.verdicts import Finding, NotRunError, all_or_some, some_of
+from sweeps.harness.claims.verdicts import Finding, UndecidedError, all_or_some, all_parts, some_of
 
 
 def nothing_learned_from_one(tables: StudyTables) -> Finding:
-    """17. Batch norm at batch 1: accuracy at most 20%. Depends: on the seed."""
+    """Claim 17, from the accuracy of runs with batch norm at batch size 1.
+
+    A run has learned nothing if its accuracy is at most 20%.
+
+    Reproduced: no run has learned anything.
+    Depends on the seed: some runs have learned nothing.
+    Not reproduced: every run has learned something.
+    """
     trials = pick(_kinds(tables), kind=BATCH_NORM, batch_size=1)
     stuck = int((trials.error >= 1 - NEAR_CHANCE).sum())
     words = (
-        f"accuracy at batch 1: {1 - trials.error.median():.1%}, {stuck}/{len(trials)} at most "
-        f"{NEAR_CHANCE:.0%}"
+        f"median accuracy at batch size 1: {1 - trials.error.median():.1%}; {stuck}/{len(trials)} "
+        f"runs at most {NEAR_CHANCE:.0%}"
     )
     return Finding(words, some_of(stuck, len(trials), "the seed"))
 
 
 def small_batches_hurt_batch_norm(tables: StudyTables) -> Finding:
-    """18. Median test error at the smallest batch above 1, over the kind's least at any batch.
-    Reproduced: at least 1.5 for batch norm, less for group norm. Depends: on the part."""
+    """Claim 18, from the median test errors of batch norm and group norm.
+
+    A kind of normalization gets worse if its error at the smallest batch size above 1 is at least
+    1.5 times its lowest error at any batch size above 1.
+
+    Reproduced: batch norm gets worse, and group norm does not.
+    Depends on the part: only one of the two holds.
+    Not reproduced: neither holds.
+    """
     ratios, words = {}, []
     for kind in (BATCH_NORM, GROUP_NORM):
         errors = pick(_kinds(tables), kind=kind).groupby("batch_size").error.median()
         errors = errors[errors.index > 1]
         if len(errors) < 2:
-            raise NotRunError(f"{kind} at several batch sizes above 1")
+            raise UndecidedError(f"the claim needs {kind} at several batch sizes above 1")
         ratios[kind] = errors.iloc[0] / errors.min()
         words.append(
-            f"{kind}: error {errors.iloc[0]:.1%} at batch {errors.index[0]}, least "
-            f"{errors.min():.1%} at {errors.idxmin()}"
+            f"{kind}: median test error {errors.iloc[0]:.1%} at batch size {errors.index[0]}, "
+            f"lowest {errors.min():.1%} at {errors.idxmin()}"
         )
     parts = {
         "batch norm gets worse": ratios[BATCH_NORM] >= 1.5,
         "group norm does not": ratios[GROUP_NORM] < 1.5,
     }
-    return Finding("; ".join(words), all_or_some(parts, "the part"))
+    return Finding("; ".join(words), all_parts(parts))
 
 
 def renorm_recovers(tables: StudyTables) -> Finding:
-    """19. Holds at a batch of 2 to 8 if renorm's median error is at most 0.9 of batch norm's."""
+    """Claim 19, from the median test errors of batch norm and renorm at batch sizes 2 to 8.
+
+    The claim holds at a batch size if renorm's error is at most 0.9 times batch norm's.
+
+    Reproduced: the claim holds at every batch size.
+    Depends on the batch size: the claim holds at some batch sizes.
+    Not reproduced: the claim holds at no batch size.
+    """
     trials = _kinds(tables)
     trials = trials[trials.batch_size.between(2, 8)]
     errors = {
@@ -50,15 +71,15 @@ def renorm_recovers(tables: StudyTables) -> Finding:
     }
     plain, renorm = errors.values()
     sizes = [size for size in plain.index if size in renorm.index]
-    words = "error without and with renorm: " + ", ".join(
-        f"batch {size} {plain[size]:.1%} and {renorm[size]:.1%}" for size in sizes
+    words = "median test error without and with renorm: " + ", ".join(
+        f"{plain[size]:.1%} and {renorm[size]:.1%} at batch size {size}" for size in sizes
     )
     holds = {str(size): renorm[size] <= 0.9 * plain[size] for size in sizes}
     return Finding(words, all_or_some(holds, "the batch size"))
 
 
 def _kinds(tables):
-    """The trials with their kind of normalization and test error, a diverged one's being chance."""
+    """The trials with their normalization and test error. A diverged trial counts as chance."""
     names = ("group_norm", "bn_renorm", "bn_virtual_batch_size", "batch_size", "final_accuracy")
     trials = tables.trials(*names)
     return trials.assign(kind=kinds(trials), error=1 - trials.final_accuracy.fillna(0.1))
@@ -66,17 +87,18 @@ def _kinds(tables):
 
 CLAIMS = {
     17: Claim(
-        "At batch 1 nothing is learned",
+        "With batch norm, nothing is learned at batch size 1",
         "arithmetic",
         nothing_learned_from_one,
     ),
     18: Claim(
-        "Batch norm gets worse as the batch shrinks, group norm does not",
+        "Batch norm gets worse as the batch shrinks; group normalization does not",
         "Wu & He 2018",
         small_batches_hurt_batch_norm,
     ),
     19: Claim(
-        "Renorm recovers part of it",
+        "Batch Renormalization recovers part of the accuracy that batch norm loses on small "
+        "batches",
         "Ioffe 2017",
         renorm_recovers,
     ),

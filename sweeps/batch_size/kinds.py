@@ -1,4 +1,4 @@
-"""The kinds of normalization that the study compares."""
+"""The kinds of normalization that the batch_size study compares."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GROUP_NORM = "group norm"
 
 
 def kinds(trials: pd.DataFrame) -> np.ndarray:
-    """The kind of normalization of each trial."""
+    """Returns the name of each trial's kind of normalization."""
     import numpy as np
 
     return np.select(

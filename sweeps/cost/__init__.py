@@ -1,1 +1,1 @@
-"""The benchmark suite: what batch norm costs."""
+"""Benchmarks of batch norm's cost in time and memory."""

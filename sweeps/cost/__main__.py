@@ -1,21 +1,29 @@
-"""What does batch norm cost, and how much of that do fusing and folding save?
+"""How much does batch norm cost, and how much of that do fusing and folding save?
 
-The claims: batch norm makes a training step more expensive; a fused kernel, or XLA, takes much of
-its cost away; a folded network costs as much as the plain one. Contenders take turns, and each
-round begins with another one. `sweeps.cost.layers` and `sweeps.cost.networks` describe them. Read
-the ratios, which are taken within rounds. Microseconds depend on what else the machine does, so it
-should do nothing else.
+Varied: the contender (no batch norm, Keras's layer, kerasbn's layer, batch norm by hand, PyTorch's
+layer, a folded network), the shape of the layer's input, the dtype, and whether XLA compiles.
+`sweeps.cost.layers` and `sweeps.cost.networks` describe the contenders.
+
+Held equal: every contender starts from the same numbers. Contenders take turns in rounds, and each
+round begins with a different one. Compare the ratios, because they are taken within rounds. Times
+in microseconds depend on the load of the machine, so leave the machine idle otherwise.
+
+Claims: A training step costs more with batch norm. A fused kernel, or XLA, removes much of that
+cost. A folded network costs as much as the plain one.
+
+Sources: C. Rawles, "How to use Batch Normalization with TensorFlow and tf.keras to train deep
+neural networks faster" (2018), about the cost of a step. The other two claims are common practice.
 
 Tables in RESULTS_DIR/DATASET/cost/, one row per contender:
 
     layers.csv      a layer's training step: forward, backward, moving averages
-    inference.csv   a layer's inference, and that of networks
-    steps.csv       a network's training step: the depth study's networks, and LeNet
+    inference.csv   an inference pass of a layer or a network
+    steps.csv       a training step of the depth study's networks and of LeNet
     memory.csv      the peak memory of a training step of ten convolutions
     backends.csv    a layer's training step on JAX and PyTorch, on request
 
-Networks get images of the data set, so the folder belongs to the data set. Layers get random
-numbers. Their tables are in the same folder because readers compare the two. Columns:
+Layers get random numbers. Networks get images of the data set, so the folder belongs to the data
+set. All tables are in one folder because readers compare them. Columns:
 
     backend         Keras backend (backends.csv only)
     what            "layer", "dense net", "LeNet" or "conv net"
@@ -25,12 +33,12 @@ numbers. Their tables are in the same folder because readers compare the two. Co
     mode            "graph" or "xla"; "eager" or "jit" for PyTorch and JAX; blank for copies
     contender       name of the contender
     median_microseconds
-                    median time; for a layer, the time of one of the 8 in the chain
+                    median time of a call; a layer's is divided by the 8 layers in the chain
     median_mebibytes
                     median peak memory (memory.csv only)
     q1, q3          quartiles
-    over_X          median ratio to contender X in the same round and mode, or to graph mode where
-                    one of the two has no such mode; blank where there is no X
+    over_X          median ratio to contender X in the same round and mode; in graph mode if X does
+                    not run in the contender's mode; blank if X was not measured
     over_X_q1, over_X_q3
                     quartiles of the ratio
     rounds          number of rounds
@@ -49,8 +57,7 @@ from absl import flags as absl_flags
 from sweeps.harness.cli import command, flags
 
 PARTS = ("layers", "inference", "nets", "memory", "backends")
-# For each table: the contenders that kerasbn is compared with in print, each with the columns that
-# the comparison is grouped by.
+# Printed comparisons of kerasbn: by table and baseline, the columns that define a row.
 _SUMMARIES = {
     "layers": {
         "keras": ["shapes", "dtype", "mode"],
@@ -64,63 +71,63 @@ _SUMMARIES = {
 
 
 def define_flags(values: absl_flags.FlagValues) -> None:
-    """Defines the flags for what to measure, and for how long."""
+    """Defines the flags for the data, the measurements and their length."""
     flags.define_data(values)
     absl_flags.DEFINE_multi_enum(
         "parts",
         list(PARTS[:-1]),
         PARTS,
-        "Part to measure; repeat the flag for several. Default: all but backends. backends is the "
-        "layer on JAX and PyTorch, where they are installed, each in its own process. It adds "
-        "about eight minutes.",
+        # Texts of DEFINE_multi flags end without a full stop, because absl appends to them.
+        "Part to measure. Default: all but backends. backends measures the layer on JAX and "
+        "PyTorch, if they are installed, each in its own process, and adds about eight minutes",
         flag_values=values,
     )
     absl_flags.DEFINE_multi_string(
         "shape",
         [],
-        "Shape of a layer's input, features last, such as 500x500 or 32x56x56x64; repeat the flag "
-        "for several. Default: the shapes that the kernels were chosen for, and as many others.",
+        "Shape of a layer's input, features last, such as 500x500 or 32x56x56x64. Default: the "
+        "shapes for which the kernels were chosen, and about as many others",
         flag_values=values,
     )
     absl_flags.DEFINE_multi_enum(
         "dtype",
         ["float32", "bfloat16"],
         ["float32", "bfloat16"],
-        "Dtype of a layer's input and output; repeat the flag for several. Networks are float32.",
+        "Dtype of a layer's input and output. Networks use float32",
         flag_values=values,
     )
     define = flags.Definer(values)
     define.number(
         "seconds",
         2.0,
-        "Time for the rounds of one shape in one dtype, or of one network; half of it for a "
-        "layer's inference. Compilation comes on top, and at least five rounds are taken.",
+        "Time for the rounds of one network, or of one layer shape in one dtype. A layer's "
+        "inference takes half of it. Compilation comes on top. There are at least five rounds.",
         must_be="finite and at least 0",
         check=lambda v: v >= 0,
     )
     define.integer(
         "rounds",
         100,
-        "Largest number of rounds. Every contender has a turn in each. Medians are reported, and "
-        "hardly move beyond a hundred rounds.",
+        "Largest number of rounds. Every contender has one turn per round. The reported medians "
+        "hardly change after a hundred rounds.",
         at_least=1,
     )
     define.integer(
         "threads",
         None,
-        "Threads of TensorFlow, PyTorch, JAX and the copies. Default: one per core.",
+        "Threads for every contender. Default: one per core.",
         at_least=1,
     )
     absl_flags.register_validator(
         "shape",
         lambda texts: all(_shape(text) for text in texts),
-        "expected 2 to 4 positive whole numbers with x between them, such as 500x500",
+        "expected 2 to 4 positive whole numbers separated by x, such as 500x500",
         flag_values=values,
     )
 
 
 def run(values: absl_flags.FlagValues) -> int:
-    """Measures, then writes tables and charts."""
+    """Measures all parts and writes tables and charts."""
     from sweeps.harness import data
     from sweeps.harness.cli import progress
     from sweeps.harness.results import store
@@ -130,7 +137,7 @@ def run(values: absl_flags.FlagValues) -> int:
     print(f"Data: {dataset.name} from {dataset.source}", flush=True)
     threads = values.threads or flags.cores()
     provenance = _start(threads)
-    from sweeps.cost import parts  # needs TensorFlow
+    from sweeps.cost import parts  # imports TensorFlow, so it comes after _start
 
     budget = parts.Budget(values.seconds, values.rounds, threads)
     shapes = [_shape(text) for text in values.shape]
@@ -145,7 +152,7 @@ def run(values: absl_flags.FlagValues) -> int:
 
 
 def _write(rows, path):
-    """Writes the rows measured so far, so that an interrupted run keeps them."""
+    """Writes the rows measured so far, so an interrupted run keeps them."""
     import pandas as pd
 
     from sweeps.harness.results import store
@@ -154,7 +161,7 @@ def _write(rows, path):
 
 
 def _report(tables, folder):
-    """Draws charts of the tables and prints their summaries."""
+    """Draws charts, prints summaries and lists the files."""
     import pandas as pd
 
     from sweeps.cost import charts, ratios
@@ -167,13 +174,13 @@ def _report(tables, folder):
         for over, by in _SUMMARIES[name].items():
             summary = ratios.summary(frame, "kerasbn", over, by)
             if len(summary):
-                print(f"\n{name}.csv, kerasbn as a multiple of {over}:")
+                print(f"\n{name}.csv, kerasbn over {over} (geometric mean, best and worst):")
                 progress.print_table(summary)
     print("\nWrote", *[f"  {path}" for path in paths], sep="\n")
 
 
 def _start(threads):
-    """Starts TensorFlow and PyTorch with this many threads; returns the provenance columns."""
+    """Sets the threads of TensorFlow and PyTorch, and returns the provenance columns."""
     from importlib import metadata, util
 
     from sweeps.harness.quiet import quiet_start
@@ -185,7 +192,7 @@ def _start(threads):
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
-    tf.get_logger().setLevel("ERROR")  # it mistakes one function per shape for retracing
+    tf.get_logger().setLevel("ERROR")  # else it warns that one function per shape is retracing
     if util.find_spec("torch"):
         import torch
 
@@ -205,9 +212,18 @@ def _shape(text):
 
 COMMAND = command.Command(
     name="cost",
-    question="What does batch norm cost, and how much of that do fusing and folding save?",
+    question=__doc__.splitlines()[0],
     define_flags=define_flags,
     run=run,
+    captions={
+        "*_by_depth_*.png": (
+            "The distance to the plain line is the price of batch norm at each depth."
+        ),
+        "*32.png": "A dot to the left of 1 is faster than Keras's layer. The bars are quartiles.",
+        "*bfloat16.png": (
+            "A dot to the left of 1 is faster than Keras's layer. The bars are quartiles."
+        ),
+    },
     when_interrupted="The tables hold what was measured so far.",
 )
 

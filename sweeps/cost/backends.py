@@ -1,63 +1,70 @@
-"""A layer's training step on Keras's other backends, each in a process of its own.
+"""A layer's training step on Keras's other backends, each in its own process.
 
-The same chain, shapes and numbers as on TensorFlow: compiled by `jax.jit` on JAX, eager on
-PyTorch. The contenders are Keras's layer and kerasbn's.
+The chain, shapes and numbers are those of TensorFlow's measurements. JAX runs the step compiled by
+`jax.jit`, and PyTorch runs it eagerly. The contenders are Keras's layer and kerasbn's.
 
     python -m sweeps.cost.backends SHAPE SECONDS ROUNDS THREADS
 
-with KERAS_BACKEND set prints one JSON object on its last line: by contender, the seconds of each
-round.
+runs on the backend in KERAS_BACKEND and prints one JSON object on its last line: the seconds of
+each round, by contender.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from sweeps.cost import child_process
 from sweeps.cost.shapes import CHAIN, EPSILON, MOMENTUM, inputs, weights
 
 MODES = {"jax": "jit", "torch": "eager"}
 
 
 def installed() -> list[str]:
-    """The backends that can be measured here."""
+    """The backends that are installed here."""
     return [name for name in MODES if importlib.util.find_spec(name)]
 
 
 def measure(
     backend: str, shape: tuple[int, ...], *, seconds: float, rounds: int, threads: int
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Starts the process; returns the seconds of each round, by mode and contender.
+    """Measures a backend in a new process.
+
+    Args:
+        backend: Keras backend, a key of `MODES`.
+        shape: Shape of the layer's input.
+        seconds: Time for the rounds.
+        rounds: Largest number of rounds.
+        threads: Threads of the backend.
+
+    Returns:
+        Seconds of each round, by mode and contender.
 
     Raises:
-        RuntimeError: If it fails, with what it said.
+        RuntimeError: If the process fails.
     """
-    module = "sweeps.cost.backends"
-    arguments = ("x".join(map(str, shape)), seconds, rounds, threads)
-    done = subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        # NPROC is how many threads XLA starts on a CPU.
-        env={**os.environ, "KERAS_BACKEND": backend, "NPROC": str(threads)},
-        capture_output=True,
-        text=True,
+    taken = child_process.run(
+        "sweeps.cost.backends",
+        *("x".join(map(str, shape)), seconds, rounds, threads),
+        KERAS_BACKEND=backend,
+        NPROC=str(threads),  # sets the number of XLA's threads on a CPU
     )
-    if done.returncode:
-        raise RuntimeError(f"{module} on {backend} failed:\n{done.stderr}")
-    taken = json.loads(done.stdout.splitlines()[-1])
     return {(MODES[backend], name): np.array(samples) for name, samples in taken.items()}
 
 
 def training(shape: tuple[int, ...], chain: int = CHAIN) -> dict[str, Callable[[], Sequence]]:
-    """The contenders' training steps on the backend of this process.
+    """The contenders' training steps on this process's backend, by name.
+
+    Args:
+        shape: Shape of the layer's input.
+        chain: Number of layers in the chain.
 
     Returns:
-        Functions without arguments; each returns y, dx and the gradients of gamma and beta.
+        Functions without arguments. Each returns y, dx and the gradients of gamma and beta.
     """
     import keras
 
@@ -118,7 +125,7 @@ def _torch_step(layers, x, dy):
 
 
 def main(shape: str, seconds: str, rounds: str, threads: str) -> None:
-    """The process's own part."""
+    """Measures in this process and prints the result."""
     import keras
 
     from sweeps.harness import timing

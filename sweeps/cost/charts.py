@@ -1,4 +1,4 @@
-"""Charts of `sweeps.cost`: contenders by shape and by depth."""
+"""Charts of the cost tables: layers by shape, and networks by depth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sweeps.harness.charts.looks import LOOKS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Contenders, each with its look in every chart.
+# The index of each contender's look, the same in every chart.
 _CONTENDERS = {
     **{"plain": 0, "by hand": 0, "kerasbn": 1, "keras": 2, "pytorch": 2},
     **{"folded": 3, "relu": 3, "four copies": 4},
@@ -30,7 +30,7 @@ def draw(name: str, rows: pd.DataFrame, folder: Path) -> list[Path]:
 
     Args:
         name: Name of the table.
-        rows: Its rows.
+        rows: Rows of the table.
         folder: Folder for the charts.
     """
     call = "inference pass" if name == "inference" else "training step"
@@ -41,7 +41,7 @@ def draw(name: str, rows: pd.DataFrame, folder: Path) -> list[Path]:
             charts.save(
                 folder / f"{'_'.join([name, *key])}.png",
                 partial(multiples, group, over="keras"),
-                f"A batch norm layer's {call} against Keras's",
+                f"Time of a layer's {call}, relative to Keras's layer",
                 " · ".join([*key, machine]),
             )
         )
@@ -50,7 +50,7 @@ def draw(name: str, rows: pd.DataFrame, folder: Path) -> list[Path]:
             charts.save(
                 folder / f"{name}_by_depth_{mode}.png",
                 partial(milliseconds, group, call=call),
-                f"A network's {call}, by depth",
+                f"Time of a network's {call}, by depth",
                 " · ".join([mode, "batch 500", machine]),
             )
         )
@@ -58,12 +58,12 @@ def draw(name: str, rows: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def multiples(rows: pd.DataFrame, ax: Axes, over: str) -> Axes:
-    """How many times another's time contenders take, size by size: medians and quartiles.
+    """Draws the contenders' times relative to a baseline, by size, as medians and quartiles.
 
     Args:
-        rows: A table of `sweeps.cost`: one mode and one dtype, the sizes in the order to draw.
-        ax: Where to draw.
-        over: The contender whose time is 1.
+        rows: Rows of a cost table for one mode and one dtype. Sizes are drawn in their order.
+        ax: Axes to draw on.
+        over: Baseline, whose time is 1.
     """
     from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -104,18 +104,18 @@ def multiples(rows: pd.DataFrame, ax: Axes, over: str) -> Axes:
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_yticks(range(len(sizes)), sizes)
     ax.invert_yaxis()
-    ax.set_xlabel(f"time, as a multiple of {over.capitalize()}'s")
+    ax.set_xlabel(f"time ({over.capitalize()} = 1)")
     ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(1, 0))
     return ax
 
 
 def milliseconds(rows: pd.DataFrame, ax: Axes, call: str) -> Axes:
-    """Time of a call by a network's hidden layers: medians joined, quartiles as bars.
+    """Draws the time of a network's call by hidden layers: joined medians with quartiles as bars.
 
     Args:
-        rows: A table of `sweeps.cost`: one network, one mode.
-        ax: Where to draw.
-        call: What is called.
+        rows: Rows of a cost table for one kind of network and one mode.
+        ax: Axes to draw on.
+        call: Name of the call, "training step" or "inference pass".
     """
     for name in [name for name in _CONTENDERS if name in set(rows.contender)]:
         group = rows[rows.contender == name]
@@ -127,6 +127,6 @@ def milliseconds(rows: pd.DataFrame, ax: Axes, call: str) -> Axes:
     ax.set_xticks(sorted(set(rows["size"].astype(int))))
     ax.set_ylim(bottom=0)
     ax.set_xlabel("hidden layers")
-    ax.set_ylabel(f"milliseconds a{'n' if call[0] in 'aeiou' else ''} {call}")
+    ax.set_ylabel(f"milliseconds per {call}")
     ax.legend(frameon=False)
     return ax

@@ -1,7 +1,7 @@
-"""Claims on what batch norm costs.
+"""Claims about the cost of batch norm.
 
-Times are medians of contenders that took turns, and multiples are taken within rounds; see
-`sweeps.cost`. A multiple over several sizes is their geometric mean.
+Times are medians over rounds, and ratios are taken within rounds; see `sweeps.cost`. The mean of
+ratios over several sizes is geometric.
 """
 
 from __future__ import annotations
@@ -12,22 +12,29 @@ import pandas as pd
 from sweeps.cost.ratios import geometric_mean
 from sweeps.harness.claims import Claim
 from sweeps.harness.claims.evidence import StudyTables, pick
-from sweeps.harness.claims.verdicts import Finding, NotRunError, all_or_some
+from sweeps.harness.claims.verdicts import Finding, UndecidedError, all_or_some
 from sweeps.harness.results.tables import median, with_misses
 
-_MUCH = 0.5  # much of a cost: the greater part of it
-_THE_SAME = 0.05  # from one another: a twentieth, for which nobody would choose another network
+_MUCH = 0.5  # share of the cost that counts as much of it
+_THE_SAME = 0.05  # largest relative difference between equal costs
 _TO_TARGET = ["steps_to_target", "seconds_to_target"]
 
 
 def less_gained_in_seconds(tables: StudyTables) -> Finding:
-    """3. The depth study's networks, in its mode, with kerasbn's layer. Holds at a depth if a step
-    with batch norm takes longer than a plain one in three rounds of four, and the median seconds to
-    the target shrink by a smaller factor than the median steps."""
+    """Claim 3, from the depth study's networks with kerasbn's layer in graph mode.
+
+    The claim holds at a depth if a step with batch norm takes longer than a plain one in at least
+    three of four rounds, and batch norm divides the median seconds to the target by a smaller
+    factor than the median steps.
+
+    Reproduced: the claim holds at every depth.
+    Depends on the depth: the claim holds at some depths.
+    Not reproduced: the claim holds at no depth.
+    """
     steps = tables.read("steps", "what", "size", "mode", "contender", "over_plain", "over_plain_q1")
     steps = pick(steps, what="dense net", mode="graph", contender="kerasbn")
     steps = steps.set_index(steps["size"].astype(int))
-    gains = _gains(tables.beside("depth"))
+    gains = _gains(tables.of_study("depth"))
     depths = [depth for depth in steps.index if depth in gains.index]
     words = [
         f"{depth}: {steps.over_plain[depth]:.2f}, {gains.steps[depth]:.2f}, "
@@ -41,38 +48,53 @@ def less_gained_in_seconds(tables: StudyTables) -> Finding:
         for depth in depths
     }
     measured = (
-        f"a step over plain's, plain over batch norm in steps and seconds: {'; '.join(words)}"
+        "by depth, step time with batch norm over plain, then plain over batch norm in steps and "
+        f"in seconds to the target: {'; '.join(words)}"
     )
     return Finding(measured, all_or_some(holds, "the depth"))
 
 
 def fusing_takes_cost_away(tables: StudyTables) -> Finding:
-    """23. A layer's training step in float32; cost: what it takes written by hand, an operation at
-    a time. Holds for a way to fuse, on rows (500x100) or on images and sequences, if it takes away
-    half of that or more."""
+    """Claim 23, from the times of a layer's training step in float32.
+
+    The cost is the time of batch norm written by hand as separate operations. The claim holds for a
+    method of fusing and a kind of input (rows, such as 500x100, or images and sequences) if the
+    method saves at least half of that time.
+
+    Reproduced: the claim holds for every method and kind of input.
+    Depends on the method and the input: the claim holds for some of them.
+    Not reproduced: the claim holds for none of them.
+    """
     layers = tables.read("layers", "size", "dtype", "mode", "contender", "median_microseconds")
     layers = pick(layers, dtype="float32")
     layers = layers.assign(
         input=np.where(layers["size"].str.count("x") == 1, "rows", "images and sequences")
     )
     unfused = _times(layers, "graph", "by hand")
-    ways = {"kernel": ("graph", "kerasbn"), "XLA": ("xla", "by hand")}
+    methods = {"kernel": ("graph", "kerasbn"), "XLA": ("xla", "by hand")}
     words, holds = [], {}
-    for way, (mode, contender) in ways.items():
+    for method, (mode, contender) in methods.items():
         left = (_times(layers, mode, contender) / unfused).dropna()
         for name, ratios in left.groupby(level="input", sort=False):
-            taken = 1 - geometric_mean(ratios)
+            saved = 1 - geometric_mean(ratios)
             words.append(
-                f"{way} on {name} {taken:.0%} ({1 - ratios.max():.0%} to {1 - ratios.min():.0%})"
+                f"{method} on {name} {saved:.0%} ({1 - ratios.max():.0%} to {1 - ratios.min():.0%})"
             )
-            holds[f"{way} on {name}"] = taken >= _MUCH
-    measured = f"of the time of separate operations, taken away: {', '.join(words)}"
-    return Finding(measured, all_or_some(holds, "the way and the input"))
+            holds[f"{method} on {name}"] = saved >= _MUCH
+    measured = f"time saved compared with separate operations: {', '.join(words)}"
+    return Finding(measured, all_or_some(holds, "the method and the input"))
 
 
 def folded_costs_as_plain(tables: StudyTables) -> Finding:
-    """24. Holds for a kind of network, in a mode, if the folded one's inference pass takes from
-    0.95 to 1.05 of the plain one's."""
+    """Claim 24, from the times of inference passes of folded and plain networks.
+
+    The claim holds for a kind of network in a mode if the folded network takes 0.95 to 1.05 times
+    as long as the plain one.
+
+    Reproduced: the claim holds for every kind of network in every mode.
+    Depends on the network and the mode: the claim holds for some of them.
+    Not reproduced: the claim holds for none of them.
+    """
     passes = tables.read("inference", "what", "size", "mode", "contender", "over_plain")
     passes = pick(passes[passes.what != "layer"], contender="folded").dropna(subset=["over_plain"])
     words, holds = [], {}
@@ -82,13 +104,16 @@ def folded_costs_as_plain(tables: StudyTables) -> Finding:
         words.append(f"{what} in {mode} {multiple:.2f}{spread if len(rows) > 1 else ''}")
         holds[f"{what} in {mode}"] = abs(multiple - 1) <= _THE_SAME
     return Finding(
-        f"folded over plain: {', '.join(words)}", all_or_some(holds, "the network and the mode")
+        f"inference time, folded over plain: {', '.join(words)}",
+        all_or_some(holds, "the network and the mode"),
     )
 
 
 def _gains(tables):
-    """By depth, plain over batch norm: median steps and seconds to the target, where both are
-    finite for both."""
+    """Plain over batch norm in median steps and seconds to the target, by depth.
+
+    A depth at which one of the medians is infinite is left out.
+    """
     trials = tables.trials("depth", "bn_layer", "jit_compile", *_TO_TARGET)
     trials = pick(trials, jit_compile=False)
     trials = trials[~trials.batch_norm | (trials.bn_layer == "kerasbn")]
@@ -101,29 +126,31 @@ def _gains(tables):
         if len(of_arm) == 2 and np.isfinite([*of_arm.values()]).all():
             gains[depth] = of_arm[False] / of_arm[True]
     if not gains:
-        raise NotRunError("a depth at which the median of both arms reaches the target")
+        raise UndecidedError(
+            "there is no depth at which the median of both arms reaches the target"
+        )
     return pd.DataFrame.from_dict(gains, orient="index", columns=["steps", "seconds"])
 
 
 def _times(layers, mode, contender):
-    """Microseconds by input and size."""
+    """A contender's microseconds, by kind of input and size."""
     rows = pick(layers, mode=mode, contender=contender)
     return rows.set_index(["input", "size"]).median_microseconds
 
 
 CLAIMS = {
     3: Claim(
-        "A batch-norm step costs more: less is gained in seconds",
+        "A training step costs more with batch norm, so batch norm saves less time than steps",
         "Rawles 2018",
         less_gained_in_seconds,
     ),
     23: Claim(
-        "Fusing (a kernel of its own, XLA) takes much of batch norm's cost away",
+        "Fusing, in a dedicated kernel or by XLA, removes much of batch norm's cost",
         "practice",
         fusing_takes_cost_away,
     ),
     24: Claim(
-        "A folded net costs what the plain net costs",
+        "In inference, a folded network costs as much as a plain network",
         "practice",
         folded_costs_as_plain,
     ),

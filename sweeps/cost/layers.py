@@ -1,40 +1,39 @@
-"""What one layer costs: a chain of it in one compiled call, so that the call's own cost is shared.
+"""The contenders for one layer, each as a chain of layers in one compiled call.
 
-Training is forward, backward and the step of the moving averages. The output and the gradients
-with respect to x, gamma and beta are all returned, so that no compiler can leave one out. Every
-contender starts from the same numbers, see `sweeps.cost.shapes`.
+The chain makes the cost of the call itself negligible. A training step is forward, backward and the
+update of the moving averages. It returns the output and the gradients with respect to x, gamma and
+beta, so no compiler can leave one out. Every contender starts from the same numbers; see
+`sweeps.cost.shapes`.
 
 The contenders:
 
     keras         keras.layers.BatchNormalization
     kerasbn       kerasbn.BatchNorm
     by hand       tf.nn.moments and tf.nn.batch_normalization, with moving averages
-    relu          what the cheapest layer there is costs; in graph mode, for XLA merges a chain of
-                  them into one
-    pytorch       torch.nn.BatchNorm1d or 2d, where PyTorch is installed, in the memory layout in
-                  which it is fastest. In this process: beside TensorFlow and alone it takes the
-                  same time, as a sample ends before the next begins.
-    four copies   of the tensor, by as many threads: the least traffic that batch norm needs (it
-                  reads x twice and writes y, then reads x and dy twice and writes dx)
+    relu          the cheapest layer, as a lower bound; in graph mode only, because XLA merges the
+                  chain into one operation
+    pytorch       torch.nn.BatchNorm1d or 2d, if PyTorch is installed
+    four copies   four copies of the tensor: the least traffic that batch norm needs, because it
+                  reads x twice and writes y, then reads x and dy twice and writes dx
 
-In bfloat16 all of them compute in float32 and have float32 weights, as mixed precision does.
+In bfloat16, all of them compute in float32 and have float32 weights, as in mixed precision.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import importlib.util
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 import kerasbn
+from sweeps.cost import pytorch_layer
+from sweeps.cost.copies import copies
 from sweeps.cost.shapes import CHAIN, EPSILON, MOMENTUM, inputs, weights
 
-MODES = {"graph": False, "xla": True}  # and whether to compile with XLA
+MODES = {"graph": False, "xla": True}  # mode: whether XLA compiles
 
 Key = tuple[str, str]  # mode and contender
 Call = Callable[[], Sequence]
@@ -43,9 +42,14 @@ Call = Callable[[], Sequence]
 def training(shape: tuple[int, ...], dtype: str, chain: int = CHAIN) -> dict[Key, Call]:
     """The contenders' training steps, by mode and name.
 
+    Args:
+        shape: Shape of the layer's input.
+        dtype: Dtype of the layer's input and output.
+        chain: Number of layers in the chain.
+
     Returns:
         Functions without arguments. Each returns y, dx and the gradients of gamma and beta, layer
-        by layer; "four copies" returns nothing of use.
+        by layer. The result of "four copies" means nothing.
     """
     x, dy = inputs(shape)
     given = tf.cast(x, dtype), tf.cast(dy, dtype)
@@ -56,19 +60,25 @@ def training(shape: tuple[int, ...], dtype: str, chain: int = CHAIN) -> dict[Key
                 layers = [make(shape, dtype, position) for position in range(chain)]
                 calls[mode, name] = _training_step(layers, jit, *given)
     if importlib.util.find_spec("torch"):
-        calls["eager", "pytorch"] = _pytorch_step(x, dy, dtype, chain)
-    calls["", "four copies"] = _copies(x, dtype, 4 * chain)
+        calls["eager", "pytorch"] = pytorch_layer.training_step(x, dy, dtype, chain)
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or 1  # 0 means not set
+    calls["", "four copies"] = copies(x.size, dtype, 4 * chain, threads)
     return calls
 
 
 def inference(shape: tuple[int, ...], dtype: str, chain: int = CHAIN) -> dict[Key, Call]:
-    """The contenders' inference, by mode and name: forward alone, with moving averages.
+    """The contenders' inference passes, by mode and name.
 
-    XLA would merge a chain into one loop over the data. There, one layer is applied `chain` times
-    in a loop that XLA does not unroll.
+    XLA would merge the chain into one loop over the data. So in XLA's mode, one layer is applied
+    `chain` times in a loop that XLA does not unroll.
+
+    Args:
+        shape: Shape of the layer's input.
+        dtype: Dtype of the layer's input and output.
+        chain: Number of layers in the chain.
 
     Returns:
-        Functions without arguments; each returns y, in a list.
+        Functions without arguments. Each returns a list with y.
     """
     x = tf.cast(inputs(shape)[0], dtype)
     calls = {}
@@ -80,7 +90,7 @@ def inference(shape: tuple[int, ...], dtype: str, chain: int = CHAIN) -> dict[Ke
 
 
 class _Layer(NamedTuple):
-    call: Callable[[tf.Tensor, bool], tf.Tensor]  # of (x, training)
+    call: Callable[[tf.Tensor, bool], tf.Tensor]  # function of (x, training)
     parameters: list[tf.Variable]
 
 
@@ -99,7 +109,7 @@ def _training_step(layers, jit, x, dy):
 
     def call():
         last, *outputs = step(x, dy)
-        last.numpy()  # waits for the step's end, and copies one number only
+        last.numpy()  # waits for the end of the step, and copies only one number
         return outputs
 
     return call
@@ -168,50 +178,3 @@ LAYERS = {
     "by hand": _by_hand,
     "relu": _relu,
 }
-
-
-def _pytorch_step(x, dy, dtype, chain):
-    import torch
-
-    features = x.shape[-1]
-    two_dimensional = x.ndim == 4
-    layers = []
-    for position in range(chain):
-        kind = torch.nn.BatchNorm2d if two_dimensional else torch.nn.BatchNorm1d
-        layer = kind(features, eps=EPSILON, momentum=1 - MOMENTUM)
-        names = ("weight", "bias", "running_mean", "running_var")
-        drawn = zip(names, map(torch.tensor, weights(features, position)), strict=True)
-        layer.load_state_dict({**layer.state_dict(), **dict(drawn)})
-        layers.append(layer)
-    net = torch.nn.Sequential(*layers)
-
-    def laid_out(array):
-        # Channels last at rank 4. At rank 3, (examples * positions, features): 0.3 of the time of
-        # (examples, features, positions) with the same values in memory.
-        tensor = torch.tensor(array).to(getattr(torch, dtype))
-        return tensor.permute(0, 3, 1, 2) if two_dimensional else tensor.reshape(-1, features)
-
-    given, upstream = laid_out(x).requires_grad_(), laid_out(dy)
-    parameters = list(net.parameters())
-
-    def call():
-        y = net(given)
-        dx, *others = torch.autograd.grad(y, [given, *parameters], upstream)
-        return y, dx, *others
-
-    return call
-
-
-def _copies(x, dtype, times):
-    # Written to, both: pages that never were are all one page of zeros, which is always cached.
-    source = np.arange(x.size).astype({"float32": np.uint32, "bfloat16": np.uint16}[dtype])
-    target = np.zeros_like(source) + source
-    threads = tf.config.threading.get_intra_op_parallelism_threads() or 1  # 0: not set
-    parts = list(zip(np.array_split(source, threads), np.array_split(target, threads), strict=True))
-    pool = concurrent.futures.ThreadPoolExecutor(threads)
-
-    def copy(part):
-        for _ in range(times):
-            np.copyto(part[1], part[0])
-
-    return lambda: list(pool.map(copy, parts))

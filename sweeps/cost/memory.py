@@ -1,26 +1,25 @@
-"""The most memory that a training step of ten convolutions holds, in a process of its own.
+"""The peak memory of a training step of ten convolutions, measured in its own process.
 
-TensorFlow's own figure, to the byte: its BFC allocator, which it uses on a CPU too if the
-environment asks for it, counts what is held. What is there between two steps (weights, images) is
-taken off, so that the rest is what the step keeps for its backward pass and works on.
+TensorFlow counts the bytes that its BFC allocator holds. The environment variable
+TF_CPU_ALLOCATOR_USE_BFC enables this allocator on a CPU. The figure leaves out memory that is held
+between steps (weights and images), so it is the memory of the backward pass and of temporary
+tensors. The allocator may hand out up to twice the requested size. At this large batch size, a
+request is as large as an activation or as all of XLA's memory, and the figure agrees with the
+noisier peak resident size of the process.
 
     python -m sweeps.cost.memory CONTENDER THREADS
 
-prints one JSON object on its last line: by mode, the bytes of each of a few steps.
-
-The allocator gives out a piece of up to twice the size that was asked for. With a large batch, as
-here, pieces are the size of one activation or of all of XLA's memory, and what the process takes
-from the system (its peak resident size, which is noisier) agrees.
+prints one JSON object on its last line: the bytes of each of a few steps, by mode.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 
 import numpy as np
+
+from sweeps.cost import child_process
 
 CONTENDERS = ("plain", "keras", "kerasbn")
 MODES = ("graph", "xla")
@@ -28,33 +27,29 @@ _BATCH_SIZE, _STEPS = 256, 3
 
 
 def measure(threads: int) -> dict[tuple[str, str], np.ndarray]:
-    """Starts a process for each contender; returns the bytes of each step, by mode and contender.
+    """Measures each contender in a new process.
+
+    Args:
+        threads: Threads of TensorFlow.
+
+    Returns:
+        Bytes of each step, by mode and contender.
 
     Raises:
-        RuntimeError: If one fails, with what it said.
+        RuntimeError: If a process fails.
     """
+    environment = {"KERAS_BACKEND": "tensorflow", "TF_CPU_ALLOCATOR_USE_BFC": "true"}
     return {
         (mode, contender): np.array(held)
         for contender in CONTENDERS
-        for mode, held in _in_a_process(contender, threads).items()
+        for mode, held in child_process.run(
+            "sweeps.cost.memory", contender, threads, **environment
+        ).items()
     }
 
 
-def _in_a_process(contender, threads):
-    module = "sweeps.cost.memory"
-    done = subprocess.run(
-        [sys.executable, "-m", module, contender, str(threads)],
-        env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPU_ALLOCATOR_USE_BFC": "true"},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{module} {contender} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def main(contender: str, threads: str) -> None:
-    """The process's own part."""
+    """Measures in this process and prints the result."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(int(threads))

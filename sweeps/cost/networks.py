@@ -1,15 +1,15 @@
-"""What a network's training step and inference pass cost, plain and with batch norm.
+"""The contenders for whole networks, plain and with batch norm.
 
-The training step is that of the studies (`sweeps.harness.training.estimator`), on the data set's
-images, but with a batch size that TensorFlow knows. It takes a batch from NumPy and returns the
-loss. The inference pass is the network's call in inference mode, on a batch in TensorFlow's memory.
+A training step is the studies' own (`sweeps.harness.training.estimator`), on images of the data
+set, except that TensorFlow knows the batch size. It takes a batch from NumPy and returns the loss.
+An inference pass calls the network in inference mode on a batch in TensorFlow's memory.
 
 The contenders:
 
     plain       no batch norm
     keras       keras.layers.BatchNormalization
     kerasbn     kerasbn.BatchNorm
-    folded      kerasbn.fold of that network; in inference alone
+    folded      the kerasbn network after kerasbn.fold, in inference only
 """
 
 from __future__ import annotations
@@ -35,7 +35,14 @@ _MOMENTUM = 0.9
 
 
 class Setting(NamedTuple):
-    """What an `Estimator` is made of."""
+    """The parameters of an `Estimator`.
+
+    Attributes:
+        arm: Contender, a key of `ARMS`.
+        batch_size: Examples per training step.
+        jit_compile: Whether XLA compiles the training step.
+        steps_per_execution: Largest number of steps per call of the compiled function.
+    """
 
     arm: str
     batch_size: int
@@ -47,10 +54,10 @@ class Network(NamedTuple):
     """A network to measure.
 
     Attributes:
-        what: Its name in the tables.
-        size: Its hidden layers.
-        batch_size: In the study that it is from.
-        model_fn: Makes it from a `Setting`.
+        what: Kind of network, as in the tables.
+        size: Number of hidden layers.
+        batch_size: Batch size of the study that the network comes from.
+        model_fn: Function that makes the network from a `Setting`.
     """
 
     what: str
@@ -69,7 +76,7 @@ def networks() -> list[Network]:
 
 
 def conv_net(setting: Setting) -> models.EstimatorSpec:
-    """Ten times Conv2D -> [batch norm] -> ReLU at full resolution: for its memory."""
+    """Ten blocks of Conv2D -> [batch norm] -> ReLU at full resolution, to measure memory."""
     layers = keras.layers
     body = []
     for _ in range(CONVOLUTIONS):
@@ -79,9 +86,9 @@ def conv_net(setting: Setting) -> models.EstimatorSpec:
 
 
 def contenders(network: Network, dataset: Dataset) -> tuple[dict[Key, Call], dict[Key, Call]]:
-    """A network's training steps and its inference passes, by mode and contender."""
+    """The training steps and the inference passes of a network, by mode and contender."""
     size = network.batch_size
-    chosen = np.arange(size) % len(dataset.y_train)  # a small data set gives some images twice
+    chosen = np.arange(size) % len(dataset.y_train)  # repeats images of a small data set
     images, labels = dataset.x_train[chosen], dataset.y_train[chosen]
     held = tf.constant(images)
     steps: dict[Key, Call] = {}

@@ -1,4 +1,4 @@
-"""All that `sweeps.cost` can measure, part by part: what to do, and the rows that come of it."""
+"""The parts of `sweeps.cost`: the calls to measure and the table rows that they give."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from sweeps.cost.shapes import CHAIN, HELD_OUT, TUNED
 from sweeps.harness import timing
 from sweeps.harness.data import Dataset
 
-Rows = dict[str, list[dict[str, Any]]]  # by table
+Rows = dict[str, list[dict[str, Any]]]  # rows by table
 
 
 class Budget(NamedTuple):
-    """How long to measure, and with what.
+    """Limits on each measurement.
 
     Attributes:
-        seconds: For the rounds of one shape or network, without compilation.
-        rounds: At most.
-        threads: Of each contender.
+        seconds: Time for the rounds of one shape or network, without compilation.
+        rounds: Largest number of rounds.
+        threads: Threads of each contender.
     """
 
     seconds: float
@@ -36,14 +36,18 @@ def work(
     dataset: Dataset,
     budget: Budget,
 ) -> list[tuple[str, float, Callable[[], Rows]]]:
-    """What to do, for `progress.through`: in words, about how many seconds, and the function.
+    """The measurements, as `progress.through` takes them.
 
     Args:
-        parts: Of `sweeps.cost.PARTS`.
-        shapes: Of the layer's inputs; empty: all shapes of `sweeps.cost.shapes`.
-        dtypes: Of the layer.
-        dataset: Whose images the networks get.
-        budget: For each of them.
+        parts: Parts to measure, from `sweeps.cost.__main__.PARTS`.
+        shapes: Shapes of the layer's input. Empty means all shapes in `sweeps.cost.shapes`.
+        dtypes: Dtypes of the layer.
+        dataset: Data set for the networks.
+        budget: Limits on each measurement.
+
+    Returns:
+        For each measurement: a description, an estimate of its seconds, and a function that
+        measures and returns the rows of each table.
     """
     shapes = shapes or [*TUNED, *HELD_OUT]
     seconds = budget.seconds
@@ -77,7 +81,7 @@ def work(
 
 
 def name(shape: tuple[int, ...]) -> str:
-    """A shape as tables have it, such as 500x500."""
+    """The name of a shape in tables, such as 500x500."""
     return "x".join(map(str, shape))
 
 
@@ -122,7 +126,7 @@ def _backend(backend, shape, budget) -> Rows:
 
 
 def _time(calls, seconds, budget):
-    gc.collect()  # what was compiled before holds itself in cycles
+    gc.collect()  # functions compiled earlier are in reference cycles and keep their memory
     return timing.in_turn_within(calls, seconds, most=budget.rounds)
 
 

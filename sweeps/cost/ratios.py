@@ -1,6 +1,6 @@
-"""From samples of contenders that took turns to rows of a table, and from rows to a summary.
+"""Table rows from samples, and summaries of those rows.
 
-Ratios are taken round by round, and then the median; so are their quartiles.
+A ratio is taken within each round. Its median and quartiles are over rounds.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ def rows(
     over: tuple[str, ...],
     **columns: Any,
 ) -> list[dict[str, Any]]:
-    """A row a contender.
+    """One row per mode and contender.
 
     Args:
-        samples: (rounds,) for each mode and contender.
-        unit: Of the `median_` column.
-        scale: From the samples' unit to it.
-        over: Contenders to divide by: those of the same mode, or, where one of the two has no
-            such mode (PyTorch is neither graph nor XLA), that of graph mode or the only one.
-        columns: What all rows have in front.
+        samples: Samples of each mode and contender, one per round.
+        unit: Unit of the table, which names the column of medians.
+        scale: Factor that converts samples to `unit`.
+        over: Baselines to divide by. A contender is divided by the baseline in its own mode. If
+            the baseline does not run in that mode, its graph mode is used, or else its only mode.
+            PyTorch, for example, runs neither in graph mode nor with XLA.
+        columns: Leading columns, the same in all rows.
     """
     made = []
     for (mode, contender), taken in samples.items():
@@ -42,18 +43,18 @@ def rows(
 
 
 def geometric_mean(ratios: pd.Series) -> float:
-    """The mean of ratios, in which twice and half cancel."""
+    """The geometric mean, in which ratios of 2 and 1/2 cancel."""
     return float(np.exp(np.log(ratios.to_numpy(float)).mean()))
 
 
 def summary(frame: pd.DataFrame, contender: str, over: str, by: list[str]) -> pd.DataFrame:
-    """How many times another's a contender takes: geometric mean, smallest and largest, as texts.
+    """A contender's ratios to a baseline, as text: geometric mean, smallest and largest.
 
     Args:
-        frame: Rows of `rows`.
-        contender: Whose multiples.
-        over: Of what they are multiples.
-        by: Columns to tell apart; "rank", of a layer's input, may be among them.
+        frame: Rows made by `rows`.
+        contender: Contender to report.
+        over: Baseline to divide by.
+        by: Columns to group by. "rank" is the rank of a layer's input.
     """
     column = f"over_{over}"
     frame = frame.assign(rank=frame["size"].str.count("x") + 1)
@@ -68,10 +69,10 @@ def summary(frame: pd.DataFrame, contender: str, over: str, by: list[str]) -> pd
 
 
 def by_mode(frame: pd.DataFrame) -> list[tuple[list[str], pd.DataFrame]]:
-    """The rows that belong in one chart, with their backend, if they have one, mode and dtype.
+    """The rows of each chart, with the chart's backend (if the table has one), mode and dtype.
 
-    What has another mode than Keras's layer (PyTorch, the copies) goes with graph mode, as its
-    multiples are of that.
+    Contenders in a mode that Keras's layer does not have (PyTorch, the copies) are in graph mode's
+    chart, because their ratios are to Keras's layer in graph mode.
     """
     modes = frame["mode"][frame.contender == "keras"]
     shown = frame["mode"].where(frame["mode"].isin(modes), "graph")

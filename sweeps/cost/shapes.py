@@ -1,6 +1,6 @@
 """The shapes at which a layer is measured, and the random numbers that every contender starts from.
 
-Nothing here needs TensorFlow: the layer is measured on Keras's other backends, too.
+This module does not need TensorFlow, so Keras's other backends can use it.
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-CHAIN = 8  # layers a call
+CHAIN = 8  # layers per call
 MOMENTUM, EPSILON = 0.99, 1e-3
+# Shapes for which kerasbn's kernels were chosen.
 TUNED = (
     *[(500, 500), (500, 100), (500, 25), (256, 28, 28, 6)],
     *[(256, 10, 10, 16), (32, 56, 56, 64), (64, 14, 14, 256)],
-)  # for which kerasbn's kernels were chosen
+)
+# Other shapes, which show how well the choice generalizes.
 HELD_OUT = (
     *[(500, 300), (500, 50), (128, 1024), (64, 100, 128), (64, 32, 32, 32)],
     *[(128, 7, 7, 512), (32, 28, 28, 96), (256, 14, 14, 24)],
-)  # and for which not
+)
 
 
 class Weights(NamedTuple):
-    """Of one layer, (features,) each."""
+    """Weights of one layer, each of shape (features,)."""
 
     gamma: np.ndarray
     beta: np.ndarray
@@ -31,7 +33,7 @@ class Weights(NamedTuple):
 
 
 def inputs(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """x and the gradient of its output: float32, features with means and spreads of their own."""
+    """A float32 input, whose features differ in mean and spread, and an output gradient."""
     generator = np.random.default_rng(0)
     mean, spread = generator.normal(0, 3, shape[-1]), generator.uniform(0.5, 2, shape[-1])
     x = mean + spread * generator.standard_normal(shape)
@@ -39,7 +41,7 @@ def inputs(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def weights(features: int, position: int) -> Weights:
-    """Of the layer at a position of the chain."""
+    """Weights of the layer at a position in the chain."""
     generator = np.random.default_rng(position)
     drawn = (
         generator.uniform(0.5, 1.5, features),

@@ -1,1 +1,1 @@
-"""How many steps networks of growing depth need."""
+"""Steps to a target accuracy in networks of growing depth."""

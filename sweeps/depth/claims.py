@@ -1,4 +1,4 @@
-"""Claims on depth."""
+"""Claims about depth."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from sweeps.harness.claims.verdicts import NOT_REPRODUCED, REPRODUCED, Finding
 
 
 def plain_steps_grow(tables: StudyTables) -> Finding:
-    """1. Reproduced: median steps grow with every added layer. Depends: the deepest net needs more
-    than the shallowest, but not every layer adds."""
-    medians, words = steps_by(tables, "depth", batch_norm=False)
+    """Claim 1, from the median steps to the target at each depth, without batch norm.
+
+    Reproduced: every added layer takes more steps.
+    Depends on the layer: the deepest network needs more steps than the shallowest, but some of the
+        added layers take no more steps.
+    Not reproduced: the deepest network needs no more steps than the shallowest.
+    """
+    medians, words = _steps_by_depth(tables, batch_norm=False)
     adds = medians.to_numpy()[1:] > medians.to_numpy()[:-1]  # no differences of infinities
     if adds.all():
         return Finding(words, REPRODUCED)
@@ -20,35 +25,48 @@ def plain_steps_grow(tables: StudyTables) -> Finding:
         return Finding(words, NOT_REPRODUCED)
     depths = list(medians.index)
     stalls = [f"from {depths[i]} to {depths[i + 1]}" for i in np.flatnonzero(~adds)]
-    return Finding(words, f"depends on the layer: no growth {', '.join(stalls)}")
+    return Finding(words, f"depends on the layer: the steps do not grow {', '.join(stalls)} layers")
 
 
 def batch_norm_steps_stay(tables: StudyTables) -> Finding:
-    """2. Reproduced: the largest median over depths is at most 1.5 times the smallest. Depends: at
-    most 1.5 times that of the shallowest net, though not of the smallest."""
-    medians, words = steps_by(tables, "depth", batch_norm=True)
+    """Claim 2, from the median steps to the target at each depth, with batch norm.
+
+    Reproduced: the largest median is at most 1.5 times the smallest.
+    Depends on the baseline depth: the largest median is more than 1.5 times the smallest, but at
+        most 1.5 times the shallowest network's.
+    Not reproduced: the largest median is more than 1.5 times the shallowest network's, or infinite.
+    """
+    medians, words = _steps_by_depth(tables, batch_norm=True)
     if within(medians.max(), 1.5 * medians.min()):
         return Finding(words, REPRODUCED)
     if within(medians.max(), 1.5 * medians.iloc[0]):
         least = medians.idxmin()
         return Finding(
             words,
-            f"depends on the depth to compare with: at most {medians.max() / medians.iloc[0]:.2g} "
-            f"times the steps at {medians.index[0]}, but {medians.max() / medians.min():.2g} times "
-            f"those at {least}",
+            f"depends on the baseline depth: {medians.idxmax()} layers need "
+            f"{medians.max() / medians.iloc[0]:.2g} times the steps of {medians.index[0]}, but "
+            f"{medians.max() / medians.min():.2g} times the steps of {least}",
         )
     return Finding(words, NOT_REPRODUCED)
 
 
+def _steps_by_depth(tables, *, batch_norm):
+    """The median steps at each depth, as numbers and in words."""
+    medians, words = steps_by(tables, "depth", batch_norm=batch_norm)
+    return medians, f"median steps by number of hidden layers: {words}"
+
+
 CLAIMS = {
     1: Claim(
-        "Plain: steps to 90% grow with every added layer",
+        "Without batch norm, steps to 90% accuracy grow with every added layer",
         "Rawles 2018",
         plain_steps_grow,
+        needs=lambda trial: not trial.batch_norm,
     ),
     2: Claim(
-        "Batch norm: they are nearly constant",
+        "With batch norm, steps to 90% accuracy are nearly the same at every depth",
         "Rawles 2018",
         batch_norm_steps_stay,
+        needs=lambda trial: trial.batch_norm,
     ),
 }

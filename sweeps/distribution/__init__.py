@@ -1,1 +1,1 @@
-"""How the inputs of deep sigmoids are distributed during training."""
+"""The inputs of deep sigmoids during training."""

@@ -1,1 +1,1 @@
-"""How gradients change from layer to layer."""
+"""Gradients from layer to layer."""

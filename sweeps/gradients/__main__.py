@@ -1,11 +1,21 @@
-"""Does batch norm keep gradients level? Their norm at each hidden layer, for 1 to 50 layers.
+"""Does batch norm keep gradients level from layer to layer?
 
-Networks of the depth study's first 1 to 7 layers, and deeper ones of equal layers of 100, at the
-start and after 10 and 100 training steps. The claims: without batch norm gradients shrink towards
-the input (sigmoids' strongly, those of ReLUs with he_normal hardly), and it keeps them level at
-these depths; in a deep ReLU network with it, the squared norm grows at the start by
-pi / (pi - 1) = 1.47 a layer towards the input (Yang et al. 2019, "A Mean Field Theory of Batch
-Normalization"), so that networks of 50 layers and more are hard to train.
+Varied: depth, activation (ReLU and sigmoid), with and without batch norm. The networks are those of
+the depth study, with 1 to 7 hidden layers, and deeper ones with 20 and 50 hidden layers of 100
+units. The deeper ones have equal layers, so every layer changes the gradient in the same way.
+
+Held equal: he_normal kernels, Adam at 0.01, and batches of 500. The norm of the loss's gradient is
+recorded at each hidden layer at the start and after 10 and 100 training steps.
+
+Claims: Without batch norm, gradients shrink towards the input, strongly with sigmoids and hardly
+with ReLUs. Up to 7 layers, batch norm keeps gradients level. In a deep ReLU network with batch
+norm, the squared norm at the start grows by pi / (pi - 1) = 1.47 per layer towards the input, so
+networks with 50 or more layers are hard to train.
+
+Sources: S. Ioffe & C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
+Internal Covariate Shift" (2015), on level gradients. G. Yang, J. Pennington, V. Rao, J.
+Sohl-Dickstein & S. S. Schoenholz, "A Mean Field Theory of Batch Normalization" (2019), on growing
+gradients.
 """
 
 from __future__ import annotations
@@ -22,40 +32,40 @@ from sweeps.harness.cli.study import Study, main
 from sweeps.harness.trial import arm_name
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
 
 def define_flags(values: absl_flags.FlagValues) -> None:
-    """The study's own flags."""
+    """Defines the flags for the recordings and the deeper networks."""
     define = flags.Definer(values)
     define.integer(
         "record_steps",
         [0, 10, 100],
-        "Steps after which gradients are measured, separated by commas. 0 is the start. Training "
-        "ends with the last one.",
+        "Training steps after which gradients are measured, separated by commas. 0 is the start. "
+        "Training ends with the last one.",
         at_least=0,
     )
     define.integer(
         "deep",
         [20, 50],
-        "Depths of the deeper networks, separated by commas. Their layers have equal widths, so "
-        "that every layer does the same to the gradient.",
+        "Depths of the deeper networks, separated by commas. Their layers are equal, so every "
+        "layer changes the gradient in the same way.",
         at_least=1,
     )
     define.integer("width", 100, "Units of each hidden layer of the deeper networks.", at_least=1)
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
-    """Each network, activation, arm and seed; the deepest first."""
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
+    """One trial per network, activation, arm and seed. The deepest networks come first."""
     networks = [(values.width,) * depth for depth in sorted(values.deep, reverse=True)]
     networks += [values.hidden_units[:d] for d in range(len(values.hidden_units), 0, -1)]
     steps = max(*values.record_steps, 1)
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             hidden_units=units,
             activation=activation,
             batch_norm=batch_norm,
@@ -75,13 +85,13 @@ def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
 
 
 def norms(tables: Tables):
-    """The recorded gradients, beside the settings of their trials."""
+    """The recorded gradients, with the settings of their trials."""
     settings = ["trial_id", "depth", "hidden_units", "activation", "batch_norm", "seed"]
     return tables.recorded["gradients"].merge(tables.trials[settings], on="trial_id")
 
 
 def ratios(tables: Tables):
-    """The median over seeds of the first layer's norm over the last's, at the start, as texts."""
+    """Median ratio of the first layer's gradient norm to the last's at the start, as text."""
     frame = norms(tables)
     frame = frame[(frame.step == frame.step.min()) & (frame.depth > 1)]
     keys = ["depth", "activation", "batch_norm", "seed"]
@@ -92,7 +102,7 @@ def ratios(tables: Tables):
 
 
 def draw(tables: Tables, folder: Path) -> list[Path]:
-    """Gradient norm by layer, a panel for each activation and step, of the three deepest."""
+    """Draws the three deepest networks' gradient norms, with a panel per activation and step."""
     from sweeps.harness import charts
 
     frame, paths = norms(tables), []
@@ -106,7 +116,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
             charts.save_panels(
                 folder / f"gradients_{depth}_layers.png",
                 panels,
-                f"How the loss depends on each of {depth} hidden layers",
+                f"Gradient norm by layer, in networks with {depth} hidden layers",
                 charts.settings(tables.trials[tables.trials.depth == depth]),
                 columns=of_depth.step.nunique(),
             )
@@ -116,10 +126,16 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
 
 STUDY = Study(
     name="gradients",
-    question="Does batch norm keep gradients level from layer to layer?",
+    question=__doc__.splitlines()[0],
     trials=trials,
     varied=("depth", "activation", "batch_norm"),
     draw=draw,
+    captions={
+        "gradients_*.png": (
+            "A level line means that every layer gets gradients of the same size. A slope means "
+            "that gradients shrink or grow from layer to layer."
+        ),
+    },
     defaults={"activation": ["relu", "sigmoid"]},
     without=("max_steps", "eval_every"),
     define_flags=define_flags,

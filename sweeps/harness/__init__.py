@@ -1,1 +1,1 @@
-"""What all studies share: flags -> Trial -> pool -> Estimator -> store -> tables -> charts."""
+"""Everything that the studies share: flags, training, the engine, tables, charts and claims."""

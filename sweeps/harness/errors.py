@@ -1,8 +1,9 @@
-"""The one kind of error that a person at the keyboard can put right."""
+"""The error for problems that the user can fix."""
 
 
 class UserError(Exception):
-    """Bad input or a bad environment: told in one line, exit status 2, no traceback.
+    """Bad input, or a problem with the machine, the files or the network.
 
-    The message says what was received, what is expected, and what to do.
+    A command prints the message on one line, without a traceback, and exits with status 2. The
+    message says what was received, what was expected and what to do.
     """

@@ -1,4 +1,4 @@
-"""TensorFlow's start without its chatter."""
+"""Imports TensorFlow without its messages."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet_start() -> Iterator[None]:
-    """For the import of TensorFlow: drops what its C++ side prints to standard error meanwhile.
+    """Discards what TensorFlow's C++ code prints to standard error during its import.
 
-    It prints some whatever the log level, which would tear a progress bar apart. An error in
-    the import still comes as an exception.
+    TensorFlow prints some messages at every log level, and they would break a progress bar. An
+    error in the import still raises its exception.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()

@@ -1,6 +1,6 @@
-"""Times of contenders that take turns, so that what slows the machine slows all of them alike.
+"""Times functions that take turns, so that a slow moment of the machine affects all of them.
 
-Only ratios mean anything on a machine that is shared: compare what was taken in one run.
+On a shared machine only ratios mean something. Compare times from the same run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 Name = TypeVar("Name", bound=Hashable)
 
-_SAMPLE_SECONDS = 0.005  # many times what the clock and the waking of threads take
+_SAMPLE_SECONDS = 0.005  # much longer than the clock and the waking of threads take
 
 
 def in_turn(
@@ -23,24 +23,25 @@ def in_turn(
     rounds: int,
     *,
     warm_up: int = 3,
-    calls_a_sample: int = 1,
+    calls_per_sample: int = 1,
 ) -> dict[str, np.ndarray]:
-    """Calls each once a round, every round beginning with another one.
+    """Times each function once per round. Every round starts with a different one.
 
     Args:
-        calls: What to time, by name; each returns when its work is done.
-        rounds: Samples of each.
-        warm_up: Calls of each beforehand, which are not timed.
-        calls_a_sample: How often a sample calls it, where one call is too short for the clock.
+        calls: Functions to time, by name. Each returns when its work is done.
+        rounds: Number of samples per function.
+        warm_up: Number of untimed calls of each function before the first round.
+        calls_per_sample: Number of calls that share one sample. Increase it if one call is too
+            short for the clock.
 
     Returns:
-        Seconds a call, (rounds,) for each name.
+        Seconds per call, an array of shape (rounds,) for each name.
     """
     for call in calls.values():
         for _ in range(warm_up):
             call()
     more = range(rounds).__contains__
-    return _rounds(calls, more, dict.fromkeys(calls, calls_a_sample), dict.fromkeys(calls, 0))
+    return _rounds(calls, more, dict.fromkeys(calls, calls_per_sample), dict.fromkeys(calls, 0))
 
 
 def in_turn_within(
@@ -51,38 +52,40 @@ def in_turn_within(
     fewest: int = 5,
     warm_up: int = 2,
 ) -> dict[Name, np.ndarray]:
-    """As `in_turn`, with as many rounds as a time allows.
+    """Like `in_turn`, with as many rounds as fit into a time limit.
 
-    A sample of a short call is several of them, after one that is not timed: by then the caches
-    hold its own data again, and threads of the contender before it have gone to sleep.
+    A sample of a short call consists of several calls. An untimed call precedes it, so that the
+    function's own data are back in the caches and the previous function's threads are asleep.
 
     Args:
-        calls: What to time, by name; each returns when its work is done.
-        seconds: For the rounds; the first calls, which compile, come on top.
-        most: Rounds at most.
-        fewest: Rounds at least, whatever they take.
-        warm_up: Calls of each beforehand, 2 or more; the last says how long it takes.
+        calls: Functions to time, by name. Each returns when its work is done.
+        seconds: Time limit for the rounds. The warm-up, which compiles, is not included.
+        most: Largest number of rounds.
+        fewest: Smallest number of rounds. It takes precedence over the time limit.
+        warm_up: Number of untimed calls of each function before the first round, at least 2. The
+            last of them shows how long a call takes.
 
     Returns:
-        Seconds a call, (rounds,) for each name.
+        Seconds per call, an array of shape (rounds,) for each name.
     """
     expected = {name: _warm(call, warm_up) for name, call in calls.items()}
-    calls_a_sample = {name: math.ceil(_SAMPLE_SECONDS / t) for name, t in expected.items()}
-    untimed = {name: int(count > 1) for name, count in calls_a_sample.items()}
+    calls_per_sample = {name: math.ceil(_SAMPLE_SECONDS / t) for name, t in expected.items()}
+    untimed = {name: int(count > 1) for name, count in calls_per_sample.items()}
     end = time.perf_counter() + seconds
 
     def more(n):
         return n < most and (n < fewest or time.perf_counter() < end)
 
-    return _rounds(calls, more, calls_a_sample, untimed)
+    return _rounds(calls, more, calls_per_sample, untimed)
 
 
 def ratio(seconds: np.ndarray, other: np.ndarray) -> float:
-    """The median over rounds of one's time divided by the other's in the same round."""
+    """The median, over rounds, of `seconds` divided by `other` in the same round."""
     return float(np.median(seconds / other))
 
 
 def _warm(call, times):
+    """Calls a function several times; returns the seconds of the last call."""
     for _ in range(times):
         start = time.perf_counter()
         call()
@@ -90,8 +93,8 @@ def _warm(call, times):
     return elapsed
 
 
-def _rounds(calls, more, calls_a_sample, untimed):
-    """Rounds, as long as `more` says so of the number of those done."""
+def _rounds(calls, more, calls_per_sample, untimed):
+    """Runs rounds as long as more(number of rounds done) is true."""
     names = list(calls)
     seconds = {name: [] for name in names}
     for n in itertools.takewhile(more, itertools.count()):
@@ -101,7 +104,7 @@ def _rounds(calls, more, calls_a_sample, untimed):
             for _ in range(untimed[name]):
                 call()
             start = time.perf_counter()
-            for _ in range(calls_a_sample[name]):
+            for _ in range(calls_per_sample[name]):
                 call()
-            seconds[name].append((time.perf_counter() - start) / calls_a_sample[name])
-    return {name: np.array(taken) for name, taken in seconds.items()}
+            seconds[name].append((time.perf_counter() - start) / calls_per_sample[name])
+    return {name: np.array(samples) for name, samples in seconds.items()}

@@ -18,7 +18,7 @@ def arm_name(batch_norm: bool) -> str:
 
 
 def _option(default: Any = None) -> Any:
-    """Optional field.
+    """An optional field of `Trial`.
 
     It is left out of the id at its default value, so adding a field keeps old ids valid.
     """
@@ -30,8 +30,8 @@ class Trial:
     """The configuration of one training run, identified by its `id`.
 
     Paths, workers and display settings are not part of it. Options of the batch-norm layer are
-    `None` in a plain network, so that equal runs have equal ids. Elsewhere, too, `None` means that
-    the option is off.
+    `None` in a plain network, so that equal runs have equal ids. For any other option, too, `None`
+    means that it is off.
 
     Attributes:
         dataset: Name of the data set; see `sweeps.harness.data`.
@@ -65,7 +65,8 @@ class Trial:
         group_norm: Number of groups of the GroupNormalization layer that replaces batch norm.
         dropout: Share of each hidden layer's outputs that training drops.
         l2: Factor of the squared kernels in the loss.
-        train_examples: Number of training examples used, the same ones for every seed.
+        train_examples: Number of training examples used, the same ones for every seed. `None` uses
+            all.
         steps_per_execution: Largest number of steps per call of the compiled function. The curve
             then has one row per call, with the mean loss of its steps.
         record: Names of the recorders to run; see `sweeps.harness.training.recorders`.
@@ -136,11 +137,11 @@ class Trial:
 
     @property
     def network(self) -> Trial:
-        """The trial without its seed: trials of one network can share a compiled training step."""
+        """The trial with seed 0. Trials with equal networks can share a compiled training step."""
         return dataclasses.replace(self, seed=0)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, as JSON takes them."""
+        """The fields as values that JSON can represent."""
         fields = dataclasses.asdict(self)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 

@@ -1,1 +1,1 @@
-"""A badly initialized regression network."""
+"""A badly initialized network that fits a parabola."""

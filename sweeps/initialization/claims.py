@@ -1,4 +1,4 @@
-"""Claims on a badly initialized network."""
+"""Claims about a badly initialized network."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import numpy as np
 
 from sweeps.harness.claims import Claim
 from sweeps.harness.claims.evidence import StudyTables, pick
-from sweeps.harness.claims.verdicts import NOT_REPRODUCED, Finding, all_or_some, some_of
+from sweeps.harness.claims.verdicts import NOT_REPRODUCED, Finding, all_parts, some_of
 from sweeps.harness.trial import arm_name
 
 
 def relu_cannot_fit_without(tables: StudyTables) -> Finding:
-    """11. Errors are the best over epochs, relative to the test points' variance. Reproduced: ReLU
-    nets are above a half in all plain runs and below a tenth in all with batch norm. Depends: on
-    the seed. Not reproduced: where one holds in no run."""
+    """Claim 11, from the lowest test error of each ReLU run, relative to the points' variance.
+
+    A run is stuck if its error stays above 0.5, and fits if its error falls below 0.1.
+
+    Reproduced: all plain runs are stuck, and all runs with batch norm fit.
+    Depends on the seed: some plain runs are stuck, and some runs with batch norm fit.
+    Not reproduced: no plain run is stuck, or no run with batch norm fits.
+    """
     frame = tables.recorded("evaluation", ("activation",), "data", "loss")
     frame = pick(frame, activation="relu", data="test")
     y = tables.read("predictions", "trial_id", "y")
@@ -24,8 +29,9 @@ def relu_cannot_fit_without(tables: StudyTables) -> Finding:
     )
     stuck, fitted = int((plain > 0.5).sum()), int((normed < 0.1).sum())
     words = (
-        f"best test error / variance: plain {plain.median():.2g} ({stuck}/{len(plain)} above 0.5), "
-        f"batch norm {normed.median():.2g} ({fitted}/{len(normed)} below 0.1)"
+        f"median best test error over the points' variance: plain {plain.median():.2g} "
+        f"({stuck}/{len(plain)} runs above 0.5), batch norm {normed.median():.2g} "
+        f"({fitted}/{len(normed)} runs below 0.1)"
     )
     if not stuck or not fitted:
         return Finding(words, NOT_REPRODUCED)
@@ -33,8 +39,15 @@ def relu_cannot_fit_without(tables: StudyTables) -> Finding:
 
 
 def plain_tanh_saturates(tables: StudyTables) -> Finding:
-    """12. Saturated: beyond 0.9, after the last step, over all layers. Reproduced: plain, at least
-    a tenth at either end; batch norm, at most half the plain share. Depends: on the part."""
+    """Claim 12, from the share of tanh activations below -0.9 and above 0.9 after training.
+
+    Shares are means over layers and medians over seeds.
+
+    Reproduced: without batch norm, at least a tenth of the activations saturate at each end; with
+        batch norm, at most half as many saturate in all.
+    Depends on the part: only one of the two holds.
+    Not reproduced: neither holds.
+    """
     frame = tables.recorded(
         "histograms", ("activation",), "layer", "tensor", "low", "high", "counts"
     )
@@ -48,19 +61,19 @@ def plain_tanh_saturates(tables: StudyTables) -> Finding:
             for bound in (-0.9, 0.9)
         )
         shares[arm] = below, above
-    words = "; ".join(
-        f"{name}: {below:.0%} below -0.9, {above:.0%} above 0.9"
-        for name, (below, above) in ((arm_name(arm), share) for arm, share in shares.items())
+    words = "tanh activations after training: " + "; ".join(
+        f"{arm_name(arm)}: {below:.0%} below -0.9, {above:.0%} above 0.9"
+        for arm, (below, above) in shares.items()
     )
     parts = {
         "plain saturates at both ends": min(shares[False]) >= 0.1,
-        "batch norm stays inside": sum(shares[True]) <= sum(shares[False]) / 2,
+        "batch norm saturates at most half as much": sum(shares[True]) <= sum(shares[False]) / 2,
     }
-    return Finding(words, all_or_some(parts, "the part"))
+    return Finding(words, all_parts(parts))
 
 
 def _share_beyond(row, bound):
-    """The share of a histogram's values beyond a bound, away from zero; even within a bin."""
+    """The share of a histogram's values beyond a bound; each bin is taken as uniform."""
     counts = np.array(str(row.counts).split("-"), float)
     edges = np.linspace(row.low, row.high, len(counts) + 1)
     if row.high == row.low:
@@ -71,13 +84,16 @@ def _share_beyond(row, bound):
 
 CLAIMS = {
     11: Claim(
-        "ReLU, badly initialized: the plain net cannot fit, batch norm can",
+        "A badly initialized ReLU network fits a parabola with batch norm but not without",
         "Morvan",
         relu_cannot_fit_without,
+        needs=lambda trial: trial.activation == "relu",
     ),
     12: Claim(
-        "Plain tanh saturates at both ends, batch norm keeps it inside",
+        "In a badly initialized network, tanh activations saturate at both ends; batch norm "
+        "prevents this",
         "Morvan",
         plain_tanh_saturates,
+        needs=lambda trial: trial.activation == "tanh",
     ),
 }

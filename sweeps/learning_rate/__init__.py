@@ -1,1 +1,1 @@
-"""How high a learning rate batch norm allows."""
+"""Learning rates that batch norm allows."""

@@ -1,4 +1,4 @@
-"""Claims on learning rates."""
+"""Claims about learning rates."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ from sweeps.harness.claims.verdicts import (
     NOT_REPRODUCED,
     REPRODUCED,
     Finding,
-    NotRunError,
+    UndecidedError,
     all_or_some,
 )
 from sweeps.harness.results.tables import median
 
 
 def far_fewer_steps(tables: StudyTables) -> Finding:
-    """6. ReLU: the accuracy is the median best of the plain net at the lowest rate. Holds at a rate
-    if batch norm (no decay) is there in half the steps that the plain net at the lowest takes."""
+    """Claim 6, from the accuracy curves of ReLU networks without decay.
+
+    The baseline is the plain network at the lowest learning rate: its median best accuracy, and the
+    median steps that it takes to that accuracy. The claim holds at a learning rate if batch norm
+    reaches the same accuracy in at most half of these steps.
+
+    Reproduced: the claim holds at every learning rate.
+    Depends on the learning rate: the claim holds at some learning rates.
+    Not reproduced: the claim holds at no learning rate.
+    """
     frame = tables.recorded(
         "curves", ("activation", "learning_rate", "decay_steps"), "test_accuracy"
     ).dropna(subset=["test_accuracy"])
@@ -29,16 +37,25 @@ def far_fewer_steps(tables: StudyTables) -> Finding:
         rate: median(first_step(rows, level))
         for rate, rows in pick(frame, batch_norm=True).groupby("learning_rate")
     }
-    words = f"{level:.1%}: plain at {lowest:g} in {needed:g} steps; batch norm " + ", ".join(
-        f"at {rate:g} in {or_never(count)}" for rate, count in steps.items()
+    normed = ", ".join(f"{or_never(count)} ({rate:g})" for rate, count in steps.items())
+    words = (
+        f"median steps to {level:.1%} accuracy: plain {needed:g} (learning rate {lowest:g}); "
+        f"batch norm {normed}"
     )
     holds = {f"{rate:g}": within(count, needed / 2) for rate, count in steps.items()}
     return Finding(words, all_or_some(holds, "the learning rate"))
 
 
 def trains_where_plain_does_not(tables: StudyTables) -> Finding:
-    """7. Holds for an activation if at some rate most seeds reach the target with batch norm (no
-    decay) and most do not without."""
+    """Claim 7, from the share of runs without decay that reach the target.
+
+    The claim holds for an activation if there is a learning rate at which most runs with batch norm
+    reach the target and at least half of the plain runs do not.
+
+    Reproduced: the claim holds for every activation.
+    Depends on the activation: the claim holds for some activations.
+    Not reproduced: the claim holds for no activation.
+    """
     trials = tables.trials("activation", "learning_rate", "decay_steps", "reached")
     trials = trials[trials.decay_steps.isna()]
     share = trials.groupby(["activation", "batch_norm", "learning_rate"]).reached.mean()
@@ -48,17 +65,24 @@ def trains_where_plain_does_not(tables: StudyTables) -> Finding:
         rates = [f"{r:g}" for r in normed.index if normed[r] > 0.5 >= plain.get(r, 1.0)]
         holds[name] = bool(rates)
         diverged = pick(trials, activation=name, batch_norm=False).status.eq("diverged").sum()
-        words.append(
-            f"{name}: batch norm alone at {', '.join(rates) or 'no rate'} ({diverged} plain runs "
-            "diverged)"
-        )
-    return Finding("; ".join(words), all_or_some(holds, "the activation"))
+        words.append(f"{name} {', '.join(rates) or 'none'} ({diverged} plain runs diverged)")
+    measured = f"learning rates at which only batch norm trains: {'; '.join(words)}"
+    return Finding(measured, all_or_some(holds, "the activation"))
 
 
 def sigmoid_trains_behind_relu(tables: StudyTables) -> Finding:
-    """8. Reproduced: at some rate most sigmoid nets reach the target with batch norm, at none
-    without, and the best median accuracy over rates is below ReLU's. Not reproduced: at no rate
-    with batch norm. Depends: on the learning rate, if plain nets reach it; else on the part."""
+    """Claim 8, from runs without decay.
+
+    A network trains at a learning rate if most of its runs reach the target there. Accuracies are
+    medians of the best accuracy at the best learning rate.
+
+    Reproduced: sigmoid networks train at some learning rate with batch norm and at none without,
+        and with batch norm they are less accurate than ReLU networks.
+    Depends on the learning rate: plain sigmoid networks train at some learning rates, too.
+    Depends on the part: sigmoid networks train only with batch norm, but are as accurate as ReLU
+        networks.
+    Not reproduced: sigmoid networks train at no learning rate with batch norm.
+    """
     trials = tables.trials("activation", "learning_rate", "decay_steps", "reached", "best_accuracy")
     trials = trials[trials.decay_steps.isna()]
     share = trials.groupby(["activation", "batch_norm", "learning_rate"]).reached.mean()
@@ -67,9 +91,9 @@ def sigmoid_trains_behind_relu(tables: StudyTables) -> Finding:
     ours, relu = under(best, "sigmoid", True).max(), under(best, "relu", True).max()
     trained = [f"{rate:g}" for rate in plain.index if plain[rate] > 0.5]
     words = (
-        f"best with batch norm: sigmoid {ours:.1%}, ReLU {relu:.1%}; sigmoid without: "
-        f"{under(best, 'sigmoid', False).max():.1%}; rates at which most sigmoid nets train: "
-        f"{int((normed > 0.5).sum())} with, {len(trained)} without, of {len(normed)}"
+        f"best accuracy: batch norm sigmoid {ours:.1%}, batch norm relu {relu:.1%}, plain sigmoid "
+        f"{under(best, 'sigmoid', False).max():.1%}; learning rates at which sigmoid trains: "
+        f"batch norm {int((normed > 0.5).sum())}/{len(normed)}, plain {len(trained)}/{len(plain)}"
     )
     if not (normed > 0.5).any():
         return Finding(words, NOT_REPRODUCED)
@@ -78,47 +102,61 @@ def sigmoid_trains_behind_relu(tables: StudyTables) -> Finding:
             words, f"depends on the learning rate: plain sigmoids train at {', '.join(trained)}"
         )
     if ours >= relu:
-        return Finding(words, "depends on the part: sigmoids train, and are not behind ReLUs")
+        return Finding(
+            words, "depends on the part: sigmoids train only with batch norm, but match ReLUs"
+        )
     return Finding(words, REPRODUCED)
 
 
 def fast_decay_costs_nothing(tables: StudyTables) -> Finding:
-    """25. Holds at a rate and activation if with the fastest decay the median best accuracy is at
-    most half a percentage point below that with the slowest."""
+    """Claim 25, from the best accuracy of batch-norm networks at the fastest and slowest decay.
+
+    The claim holds for an activation at a learning rate if the median best accuracy with the
+    fastest decay is at most half a percentage point below that with the slowest.
+
+    Reproduced: the claim holds everywhere.
+    Depends on the activation and the rate: the claim holds in some places.
+    Not reproduced: the claim holds nowhere.
+    """
     trials = tables.trials("activation", "learning_rate", "decay_steps", "best_accuracy")
     trials = pick(trials, batch_norm=True).dropna(subset=["decay_steps"])
     if trials.decay_steps.nunique() < 2:
-        raise NotRunError("two decays of the rate with batch norm")
+        raise UndecidedError("the claim needs two decays of the learning rate with batch norm")
     fast, slow = trials.decay_steps.min(), trials.decay_steps.max()
     keys = ["activation", "learning_rate", "decay_steps"]
     best = trials.groupby(keys).best_accuracy.median().unstack()
     loss = best[slow] - best[fast]
-    words = f"best accuracy lost by decay in {fast:g} and not {slow:g} steps: " + ", ".join(
+    lost = ", ".join(
         f"{name} at {rate:g} {100 * value:+.1f} points" for (name, rate), value in loss.items()
     )
+    words = f"best accuracy lost by a time constant of {fast:g} instead of {slow:g} steps: {lost}"
     holds = {f"{name} at {rate:g}": value <= 0.005 for (name, rate), value in loss.items()}
     return Finding(words, all_or_some(holds, "the activation and the rate"))
 
 
 CLAIMS = {
     6: Claim(
-        "Batch norm reaches the plain net's accuracy in far fewer steps",
+        "Batch norm reaches the plain network's accuracy in far fewer steps",
         "Ioffe & Szegedy 2015",
         far_fewer_steps,
+        needs=lambda trial: trial.activation == "relu" and trial.decay_steps is None,
     ),
     7: Claim(
-        "It trains at rates where plain nets diverge or stall",
+        "Batch norm trains at learning rates at which plain networks diverge or stall",
         "Ioffe & Szegedy 2015",
         trains_where_plain_does_not,
+        needs=lambda trial: trial.decay_steps is None,
     ),
     8: Claim(
-        "Sigmoids train with it and not without, and stay behind ReLUs",
+        "Sigmoid networks train only with batch norm, and are less accurate than ReLU networks",
         "Ioffe & Szegedy 2015",
         sigmoid_trains_behind_relu,
+        needs=lambda trial: trial.decay_steps is None,
     ),
     25: Claim(
-        "Decaying the rate six times faster costs the batch-norm net nothing",
+        "With batch norm, decaying the learning rate six times faster costs no accuracy",
         "Ioffe & Szegedy 2015",
         fast_decay_costs_nothing,
+        needs=lambda trial: trial.decay_steps is not None,
     ),
 }

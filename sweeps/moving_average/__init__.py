@@ -1,1 +1,1 @@
-"""Slow training or slow moving averages."""
+"""The statistics that batch norm uses in inference."""

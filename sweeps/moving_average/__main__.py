@@ -1,14 +1,19 @@
-"""Is it training that is slow, or the moving average? One run, several statistics for inference.
+"""Is the training slow, or only the moving averages that inference uses?
 
-The seven-layer network of the depth study, evaluated every few steps with moving averages of
-several momenta, with Keras's 0.99 debiased, with the cumulative average, recalibrated on 10,000
-training images, and with the test batch's own statistics. The claims: steps to the target depend on
-the momentum more than on the training (Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm");
-recalibrated and debiased statistics remove the lag.
+Varied: the statistics that batch norm uses in inference. They are moving averages with several
+momenta, a debiased moving average with Keras's momentum of 0.99, the cumulative average, statistics
+recalibrated on 10,000 training images, and the test batch's own statistics.
 
-The network itself runs with momentum 0, which changes nothing in training and leaves the last
-batch's statistics where the recorder finds them; `trials.csv` tells of these, `statistics.csv` of
-the others.
+Held equal: the training. Each seed trains the depth study's seven-layer network once, for 300
+steps, and every few steps evaluates it with all of these statistics. The layer itself runs with
+momentum 0. This leaves the last batch's statistics where the recorder finds them, and does not
+affect training, which never uses moving averages. `statistics.csv` has the results of the
+statistics compared here. `trials.csv` and `curves.csv` have those of the last batch's statistics.
+
+Claims: Steps to the target depend more on the momentum than on the training. Recalibrated and
+debiased statistics remove the lag.
+
+Source: Y. Wu & J. Johnson, 'Rethinking "Batch" in BatchNorm' (2021).
 """
 
 from __future__ import annotations
@@ -24,25 +29,25 @@ from sweeps.harness.cli.study import Study, main
 from sweeps.moving_average.steps import first_steps
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
 
 def define_flags(values: absl_flags.FlagValues) -> None:
-    """The study's own flag."""
+    """Defines the flag for the evaluations."""
     flags.Definer(values).integer(
-        "record_every", 5, "Steps between two evaluations with all statistics.", at_least=1
+        "record_every", 5, "Steps between two evaluations with all the statistics.", at_least=1
     )
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
-    """Each seed."""
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
+    """One trial per seed."""
     every = min(values.record_every, values.max_steps)
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             batch_norm=True,
             bn_momentum=0.0,
             seed=seed,
@@ -57,7 +62,7 @@ def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
 
 
 def medians(tables: Tables):
-    """Median steps to the target of each kind of statistics, as texts."""
+    """Median steps to the target with each kind of statistics, as text."""
     import numpy as np
     import pandas as pd
 
@@ -82,7 +87,7 @@ def medians(tables: Tables):
 
 
 def draw(tables: Tables, folder: Path) -> list[Path]:
-    """Accuracy by step, a line a kind of statistics."""
+    """Draws median accuracy by step, with one line per kind of statistics."""
     from sweeps.harness import charts
 
     every = tables.trials
@@ -92,7 +97,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
             lambda ax: charts.statistics(
                 tables.recorded["statistics"], ax, every.target_accuracy.iloc[0]
             ),
-            "One training, several statistics for inference",
+            "One training run, several statistics for inference",
             f"{charts.settings(every.assign(bn_momentum=None))} · lines: medians",
         )
     ]
@@ -100,10 +105,16 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
 
 STUDY = Study(
     name="moving_average",
-    question="Is it training that is slow, or the moving average?",
+    question=__doc__.splitlines()[0],
     trials=trials,
     varied=("depth", "batch_norm"),
     draw=draw,
+    captions={
+        "accuracy_by_step.png": (
+            "All lines belong to the same training runs. Only the statistics for inference "
+            "differ, so every gap is lag and not slow training."
+        ),
+    },
     defaults={"max_steps": 300},
     without=("batch_norm", "bn_momentum", "bn_layer", "eval_every"),
     define_flags=define_flags,

@@ -1,4 +1,4 @@
-"""Claims on the statistics of inference."""
+"""Claims about the statistics that batch norm uses in inference."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sweeps.harness.claims.verdicts import (
     NOT_REPRODUCED,
     REPRODUCED,
     Finding,
-    NotRunError,
+    UndecidedError,
     all_or_some,
 )
 from sweeps.harness.results.tables import median
@@ -18,58 +18,74 @@ from sweeps.moving_average.steps import first_steps
 
 
 def momentum_decides(tables: StudyTables) -> Finding:
-    """21. Reproduced: over momenta, the largest median of steps to the target is at least twice the
-    smallest, and their ratio is larger than that of the slowest to the fastest seed at the fastest
-    momentum. Depends: larger than the seeds' ratio, but not twice."""
+    """Claim 21, from the median steps to the target with each momentum.
+
+    The ratio of the momenta is the largest median over the smallest. The ratio of the seeds is the
+    slowest seed's steps over the fastest seed's, at the fastest momentum.
+
+    Reproduced: the ratio of the momenta is at least 2, and exceeds that of the seeds.
+    Depends on the threshold: the ratio of the momenta exceeds that of the seeds, but is below 2.
+    Not reproduced: the ratio of the momenta does not exceed that of the seeds.
+    """
     steps = _statistics_steps(tables)
     momenta = steps[steps.index.str.fullmatch(r"momentum [\d.]+")]
     if len(momenta) < 2:
-        raise NotRunError("several momenta")
+        raise UndecidedError("the claim needs several momenta")
     medians = momenta.apply(lambda row: median(row.to_numpy(float)), axis=1)
-    words = ", ".join(f"{name} {or_never(value)}" for name, value in medians.items())
+    words = ", ".join(f"{name}: {or_never(value)}" for name, value in medians.items())
     if not np.isfinite(medians.min()):
-        raise NotRunError("runs that reach the target")
+        raise UndecidedError("there are no runs that reach the target")
     fastest = momenta.loc[medians.idxmin()]
     ratio, seeds = medians.max() / medians.min(), fastest.max() / fastest.min()
-    words = f"median steps: {words}; slowest over fastest seed {seeds:.2g}"
+    words = f"median steps by statistics: {words}; slowest seed over fastest: {seeds:.2g}"
     if not ratio > seeds:
         return Finding(words, NOT_REPRODUCED)
     if ratio >= 2:
         return Finding(words, REPRODUCED)
-    return Finding(words, f"depends on how much is more: {ratio:.2g} times over momenta")
+    return Finding(words, f"depends on the threshold: {ratio:.2g} times between momenta")
 
 
 def debiased_removes_lag(tables: StudyTables) -> Finding:
-    """22. Holds for a kind if its median steps to the target are at most 1.25 times those with the
-    test batch's own statistics, which have no lag."""
+    """Claim 22, from the median steps to the target with each kind of statistics.
+
+    The baseline is the test batch's own statistics, which have no lag. A kind of statistics removes
+    the lag if it takes at most 1.25 times the baseline's steps.
+
+    Reproduced: both recalibrated and debiased statistics remove the lag.
+    Depends on the statistics: one of them removes the lag.
+    Not reproduced: neither removes the lag.
+    """
     steps = _statistics_steps(tables).apply(lambda row: median(row.to_numpy(float)), axis=1)
     kinds = ("recalibrated", "momentum 0.99, debiased")
     missing = [kind for kind in (*kinds, "batch", "momentum 0.99") if kind not in steps]
     if missing:
-        raise NotRunError(", ".join(missing))
+        raise UndecidedError(f"there are no results for {', '.join(missing)}")
     if not np.isfinite(steps["batch"]):
-        raise NotRunError("runs that reach the target with the batch's statistics")
+        raise UndecidedError(
+            "there are no runs that reach the target with the test batch's statistics"
+        )
     words = ", ".join(
-        f"{kind} {or_never(steps[kind])}" for kind in ("momentum 0.99", *kinds, "batch")
+        f"{kind}: {or_never(steps[kind])}" for kind in ("momentum 0.99", *kinds, "batch")
     )
     holds = {kind: within(steps[kind], 1.25 * steps["batch"]) for kind in kinds}
-    return Finding(f"median steps: {words}", all_or_some(holds, "the statistics"))
+    return Finding(f"median steps by statistics: {words}", all_or_some(holds, "the statistics"))
 
 
 def _statistics_steps(tables):
-    """First recorded step at the target: a row a kind of statistics, a column a run."""
+    """The first recorded step at which each run reaches the target with each statistics."""
     found = tables.read("statistics", "trial_id", "step", "statistics", "accuracy")
     return first_steps(found, tables.trials())
 
 
 CLAIMS = {
     21: Claim(
-        "Steps to 90% depend on the momentum more than on the training",
+        "Steps to 90% accuracy depend more on the momentum of the moving averages than on the "
+        "training",
         "Wu & Johnson 2021",
         momentum_decides,
     ),
     22: Claim(
-        "Recalibrated and debiased statistics remove the lag",
+        "Recalibrated and debiased statistics remove the lag of the moving averages",
         "Wu & Johnson 2021",
         debiased_removes_lag,
     ),

@@ -1,14 +1,17 @@
-"""Steps to the target by the kind of statistics that inference uses."""
+"""Steps to the target with each kind of inference statistics."""
 
 from __future__ import annotations
 
 
 def first_steps(found, trials):
-    """The first recorded step at the target, a row a kind of statistics, a column a seed.
+    """The first recorded step at which the target is reached, or infinity.
 
     Args:
-        found: What the recorder found: `trial_id`, `step`, `statistics`, `accuracy`.
-        trials: The trials: `trial_id`, `seed`, `target_accuracy`.
+        found: Recorded accuracies, with the columns `trial_id`, `step`, `statistics`, `accuracy`.
+        trials: Trials, with the columns `trial_id`, `seed`, `target_accuracy`.
+
+    Returns:
+        A table with one row per kind of statistics and one column per seed.
     """
     import numpy as np
 

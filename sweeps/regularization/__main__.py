@@ -1,8 +1,16 @@
-"""Does batch norm regularize? Dropout and L2, with and without it, on 5,000 training images.
+"""Does batch norm regularize, so that dropout and L2 matter less?
 
-The network of the depth study with three hidden layers, trained for 30 epochs on few images, so
-that there is something to overfit. The claim: with batch norm, dropout and L2 matter less: without
-them, the gap between training and test accuracy is smaller than the plain network's.
+Varied: the dropout rate (0 and 0.5) and the L2 factor (0, 0.0001 and 0.001), with and without batch
+norm.
+
+Held equal: the depth study's network with three hidden layers, Adam at 0.01, batches of 500, and 30
+epochs on 5,000 training images. Few images leave room for overfitting.
+
+Claim: Dropout and L2 matter less with batch norm. Without dropout and L2, batch norm makes the gap
+between training and test accuracy smaller.
+
+Source: S. Ioffe & C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
+Internal Covariate Shift" (2015).
 """
 
 from __future__ import annotations
@@ -18,25 +26,27 @@ from sweeps.harness.cli.study import Study, main
 from sweeps.harness.trial import arm_name
 
 if TYPE_CHECKING:
-    from sweeps.harness.data import Dataset
+    from sweeps.harness.data import DataSize
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
 
 def define_flags(values: absl_flags.FlagValues) -> None:
-    """The study's own flags."""
+    """Defines the flags for regularization and for the length of training."""
     define = flags.Definer(values)
     define.number(
         "dropout",
         [0.0, 0.5],
-        "Shares of each hidden layer's outputs that training drops, separated by commas.",
+        "Dropout rates, separated by commas: the share of each hidden layer's outputs that "
+        "training drops.",
         must_be="at least 0 and below 1",
         check=lambda v: 0 <= v < 1,
     )
     define.number(
         "l2",
         [0.0, 1e-4, 1e-3],
-        "Factors of the squared hidden kernels in the loss, separated by commas.",
+        "L2 factors, separated by commas. The loss includes the factor times the sum of the "
+        "squared hidden kernels.",
         must_be="at least 0",
         check=lambda v: v >= 0,
     )
@@ -44,19 +54,20 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     define.integer(
         "train_examples",
         5000,
-        "Number of training images, the same ones for every seed. All if there are fewer.",
+        "Number of training images to use, the same ones for every seed. A smaller data set is "
+        "used whole.",
         at_least=1,
     )
 
 
-def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
-    """Each arm, dropout, L2 and seed."""
-    examples = min(values.train_examples, len(dataset.y_train))
+def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
+    """One trial per arm, dropout rate, L2 factor and seed."""
+    examples = min(values.train_examples, data.train_size)
     by_epoch = flags.by_epoch(values, examples)
     return [
         flags.trial(
             values,
-            dataset.name,
+            data.name,
             batch_norm=batch_norm,
             dropout=dropout or None,
             l2=l2 or None,
@@ -75,7 +86,7 @@ def trials(values: absl_flags.FlagValues, dataset: Dataset) -> list[Trial]:
 
 
 def accuracies(tables: Tables):
-    """A row a trial that was evaluated: its setting in words, training and test accuracy, gap."""
+    """Training accuracy, test accuracy and their gap, one row per trial that was evaluated."""
     found = tables.recorded["evaluation"]
     found = found.pivot(index="trial_id", columns="data", values="accuracy")
     found = found.reindex(columns=["train", "test"]).astype(float)
@@ -89,21 +100,21 @@ def accuracies(tables: Tables):
 
 
 def medians(tables: Tables):
-    """Median training and test accuracy of each setting and arm, as texts."""
+    """Median training accuracy, test accuracy and gap of each arm and setting, as text."""
     frame = accuracies(tables)
     table = frame.groupby(["arm", "dropout", "l2"])[["train", "test", "gap"]].median()
     return table.map("{:.2%}".format).reset_index()
 
 
 def draw(tables: Tables, folder: Path) -> list[Path]:
-    """Training and test error of each setting, grouped bars with every seed as a dot.
+    """Draws bars of each setting's training and test error, with a dot for every seed.
 
-    Errors, not accuracies: bars begin at zero.
+    Bars begin at zero, so they show errors and not accuracies.
     """
     from sweeps.harness import charts
 
     frame = accuracies(tables)
-    if frame.empty:  # all runs diverged
+    if frame.empty:  # diverged runs are not evaluated
         return []
     names = list(frame.setting.unique())
     series = [
@@ -118,7 +129,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
     return [
         charts.save(
             folder / "error.png",
-            lambda ax: charts.bars_of_seeds(series, names, ax, "error, percent of the images"),
+            lambda ax: charts.bars_of_seeds(series, names, ax, "error, percent of images"),
             "Training and test error, by dropout and L2",
             f"{charts.settings(tables.trials)} · {tables.trials.train_examples.iloc[0]} images",
         )
@@ -127,10 +138,15 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
 
 STUDY = Study(
     name="regularization",
-    question="Do dropout and L2 matter less with batch norm?",
+    question=__doc__.splitlines()[0],
     trials=trials,
     varied=("dropout", "l2", "batch_norm"),
     draw=draw,
+    captions={
+        "error.png": (
+            "Compare the bars for training and test: their difference is the generalization gap."
+        ),
+    },
     defaults={"hidden_units": "500,400,300"},
     without=("max_steps", "eval_every"),
     define_flags=define_flags,

@@ -1,15 +1,22 @@
-"""Claims on dropout and L2."""
+"""The claim about dropout and L2."""
 
 from __future__ import annotations
 
 from sweeps.harness.claims import Claim
 from sweeps.harness.claims.evidence import StudyTables, under
-from sweeps.harness.claims.verdicts import Finding, NotRunError, all_or_some
+from sweeps.harness.claims.verdicts import Finding, UndecidedError, all_parts
 
 
 def regularization_matters_less(tables: StudyTables) -> Finding:
-    """20. Gap: training less test accuracy, without dropout and L2. Matter: the range of median
-    test accuracies over settings. Reproduced: both are smaller with batch norm."""
+    """Claim 20, from the median accuracies of each setting.
+
+    The gap is training accuracy minus test accuracy, without dropout and L2. The effect of dropout
+    and L2 is the range of test accuracies over their settings.
+
+    Reproduced: with batch norm, both the gap and the effect are smaller.
+    Depends on the part: only one of the two is smaller.
+    Not reproduced: neither is smaller.
+    """
     frame = tables.recorded("evaluation", ("dropout", "l2"), "data", "accuracy")
     frame = frame[frame.step == frame.step.max()].fillna({"dropout": 0.0, "l2": 0.0})
     keys = ["batch_norm", "dropout", "l2", "trial_id"]
@@ -19,23 +26,25 @@ def regularization_matters_less(tables: StudyTables) -> Finding:
     for arm in (False, True):
         of_arm = under(medians, arm)
         if (0.0, 0.0) not in of_arm.index:
-            raise NotRunError("runs without dropout and L2")
+            raise UndecidedError("there are no runs without dropout and L2")
         gaps[arm] = of_arm.gap[(0.0, 0.0)]
         ranges[arm] = of_arm.test.max() - of_arm.test.min()
     words = (
-        f"gap: plain {100 * gaps[False]:.2f} points, batch norm {100 * gaps[True]:.2f}; dropout "
-        f"and L2 move test accuracy by {100 * ranges[False]:.2f} and {100 * ranges[True]:.2f}"
+        f"gap between training and test accuracy: plain {100 * gaps[False]:.2f} points, batch norm "
+        f"{100 * gaps[True]:.2f}; effect of dropout and L2 on test accuracy: plain "
+        f"{100 * ranges[False]:.2f} points, batch norm {100 * ranges[True]:.2f}"
     )
     parts = {
         "the gap is smaller": gaps[True] < gaps[False],
-        "dropout and L2 move the accuracy less": ranges[True] < ranges[False],
+        "dropout and L2 change the accuracy less": ranges[True] < ranges[False],
     }
-    return Finding(words, all_or_some(parts, "the part"))
+    return Finding(words, all_parts(parts))
 
 
 CLAIMS = {
     20: Claim(
-        "Dropout and L2 matter less: without them, the gap is smaller",
+        "With batch norm, dropout and L2 matter less, and the gap between training and test "
+        "accuracy without them is smaller",
         "Ioffe & Szegedy 2015",
         regularization_matters_less,
     ),

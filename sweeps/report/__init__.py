@@ -1,1 +1,1 @@
-"""The report on all studies."""
+"""The report on the results of all studies."""

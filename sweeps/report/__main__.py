@@ -1,10 +1,12 @@
-"""Which claims hold? Gathers all studies' tables and charts into RESULTS_DIR/README.md.
+"""Which of the claims about batch norm hold, according to the results?
 
-Nothing is trained, and nothing is written by hand. If a study's trials are present, its tables and
-charts (but not its animations) are first made from them again. If they are not, as in a fresh
-clone, the existing tables and charts are used. The report has one row per claim, with the measured
-numbers and the verdict, and then each study's charts with its command. index.html is the same
-report as a web page.
+The report gathers the results of all studies. It has one row per claim, with the measured numbers
+and the verdict, and then each study's charts and the command that makes them. RESULTS_DIR/README.md
+and RESULTS_DIR/index.html are the same report, as Markdown and as a web page.
+
+Nothing is trained, and no verdict is written by hand. If a study's trials are present, its tables
+and charts are first rebuilt from them, except for animations. If they are absent, as in a fresh
+clone, the report uses the existing tables and charts.
 """
 
 from __future__ import annotations
@@ -23,22 +25,22 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     """Defines the flag for the results folder."""
     absl_flags.DEFINE_string(
         "results_dir",
-        "results",
-        "Folder that holds the studies' results as DATASET/STUDY. README.md and index.html are "
-        "written there.",
+        "runs",
+        "Folder that holds the studies' results as DATASET/STUDY. The report is written there as "
+        "README.md and index.html.",
         flag_values=values,
     )
 
 
 def run(values: absl_flags.FlagValues) -> int:
-    """Makes tables and charts again, writes the report, and lists the files."""
+    """Rebuilds tables and charts, writes the report and lists the files."""
     from sweeps.harness.results.store import write_whole
     from sweeps.report import document
 
     results = Path(values.results_dir)
     if not results.is_dir():
         raise UserError(
-            f"--results_dir={results} is not a folder. Give the folder that the studies wrote to."
+            f"--results_dir={results} is not a folder. Give the folder with the studies' results."
         )
     rebuild(results)
     report = document.text(results)
@@ -49,21 +51,26 @@ def run(values: absl_flags.FlagValues) -> int:
 
 
 def rebuild(results: Path) -> None:
-    """Makes the tables and charts of each study whose trials are present, and lists them."""
+    """Rebuilds the tables and charts of each study whose trials are present."""
     from sweeps.harness.cli import study
-    from sweeps.harness.results import store
+    from sweeps.harness.results import store, tables
 
     for folder in sorted({path.parents[1] for path in results.glob("*/*/trials/*.json")}):
         of_folder = catalog.study(folder.name)
-        if of_folder is not None:
-            records = store.Store(folder).read()
-            study.rebuild(of_folder, records, folder)
-            print(f"Rebuilt {os.path.relpath(folder)} from {len(records)} trials")
+        if of_folder is None:
+            continue
+        lost = len(tables.irreplaceable(folder))
+        if lost:
+            print(f"Kept {os.path.relpath(folder)}: its tables have {lost} trials without records")
+            continue
+        records = store.Store(folder).read()
+        study.rebuild(of_folder, records, folder, study.default_ids(of_folder, records))
+        print(f"Rebuilt {os.path.relpath(folder)} from {len(records)} trials")
 
 
 COMMAND = command.Command(
     name="report",
-    question="Which of the claims about batch norm hold, according to the results?",
+    question=__doc__.splitlines()[0],
     define_flags=define_flags,
     run=run,
     when_interrupted="Nothing was written.",

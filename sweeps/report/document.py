@@ -1,13 +1,16 @@
-"""The report as a document: claims with their verdicts, then each study's charts and command."""
+"""The text of the report: the claims with their verdicts, then each study's charts."""
 
 from __future__ import annotations
 
+import collections
 from pathlib import Path
+from typing import NamedTuple
 
 from sweeps.harness import claims
 from sweeps.harness.cli import catalog
+from sweeps.harness.data import PARABOLA
 
-_PREFERRED = ("mnist", "fashion_mnist", "mnist_5k")  # data sets, most informative first
+_PREFERRED = ("mnist", "fashion_mnist", "mnist_5k")  # data sets, the most informative first
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -27,13 +30,18 @@ _PAGE = """<!doctype html>
 def text(results: Path) -> str:
     """The report on a results folder, in Markdown."""
     folders = studies(results)
+    verdicts = decide(folders)
     parts = [
         "# Results",
-        "Written by `python -m sweeps.report` from the tables in these folders. Medians are over "
-        "seeds. A run that misses its target counts as infinite, and (reached/total) shows how "
-        "many runs reached it. The rule behind each verdict is in the study's `claims.py`.",
+        "`python -m sweeps.report` writes this page from the tables in these folders. Medians are "
+        "over seeds. A run that misses its target counts as infinite, and (reached/total) is the "
+        "number of runs that reached the target. Training amplifies rounding, so on another "
+        "processor a network may need a few steps more or less.",
         "## Claims",
-        claims_table(folders),
+        summary(verdicts),
+        claims_table(verdicts),
+        "A verdict needs every trial of the command next to it. Only these trials count, even if "
+        "the tables hold others. The rule behind each verdict is in the study's `claims.py`.",
     ]
     for study, of_study in folders.items():
         parts.append(f"## {study}")
@@ -41,6 +49,82 @@ def text(results: Path) -> str:
         for folder in of_study:
             parts += _section(folder, results)
     return "\n\n".join(parts) + "\n"
+
+
+class Decided(NamedTuple):
+    """A claim with its finding.
+
+    Attributes:
+        number: Number of the claim.
+        claim: The claim.
+        study: Name of the command that has its numbers.
+        folder: Results folder that the finding comes from. None: the command was not run.
+        finding: The finding.
+    """
+
+    number: int
+    claim: claims.Claim
+    study: str
+    folder: Path | None
+    finding: claims.Finding
+
+
+def decide(folders: dict[str, list[Path]]) -> list[Decided]:
+    """Decides on every claim, from the preferred data set that its study has tables of."""
+    decided = []
+    for number, (study, claim) in catalog.claims().items():
+        folder = next(iter(folders.get(study, [])), None)
+        if folder is None:
+            finding = claims.Finding("", f"{claims.UNDECIDED}: the study was not run")
+        else:
+            finding = claims.decide(claim, claims.StudyTables(folder, catalog.grid))
+        decided.append(Decided(number, claim, study, folder, finding))
+    return decided
+
+
+def summary(decided: list[Decided]) -> str:
+    """The number of claims with each verdict, in a sentence."""
+    counts = collections.Counter(_kind(each.finding.verdict) for each in decided)
+    return (
+        f"Of {len(decided)} claims, {counts[claims.REPRODUCED]} are reproduced, "
+        f"{counts[claims.NOT_REPRODUCED]} are not, {counts[claims.DEPENDS]} depend on a condition, "
+        f"and {counts[claims.UNDECIDED]} are undecided."
+    )
+
+
+def claims_table(decided: list[Decided]) -> str:
+    """A Markdown table with one row per claim."""
+    rows = ["| | Claim | Source | Measured | Verdict | Command |", "|---|---|---|---|---|---|"]
+    for each in decided:
+        cells = (
+            each.claim.text,
+            each.claim.source,
+            each.finding.measured,
+            sentence(each.finding.verdict),
+            f"`{_command(each.study, each.folder)}`",
+        )
+        rows.append(f"| {each.number} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def sentence(verdict: str) -> str:
+    """A verdict as a sentence, with its kind in bold."""
+    kind = _kind(verdict)
+    if kind == claims.DEPENDS:
+        return f"**Partly.** It {verdict}."
+    rest = verdict.removeprefix(kind).removeprefix(": ")
+    return f"**{kind.capitalize()}.**" + (f" {rest[0].upper()}{rest[1:]}." if rest else "")
+
+
+def _kind(verdict):
+    kinds = (claims.REPRODUCED, claims.NOT_REPRODUCED, claims.DEPENDS, claims.UNDECIDED)
+    return next(kind for kind in kinds if verdict.startswith(kind))
+
+
+def _command(study, folder):
+    """The command that gives the evidence in a results folder."""
+    dataset = folder.parent.name if folder else "mnist"
+    return f"python -m sweeps.{study}" + ("" if dataset == PARABOLA else f" --dataset={dataset}")
 
 
 def page(report: str) -> str:
@@ -52,7 +136,7 @@ def page(report: str) -> str:
 
 
 def studies(results: Path) -> dict[str, list[Path]]:
-    """The folders of each study that has tables, the preferred data set first."""
+    """The folders of each study that has tables. The preferred data set comes first."""
 
     def rank(folder):
         name = folder.parent.name
@@ -65,30 +149,17 @@ def studies(results: Path) -> dict[str, list[Path]]:
     return {study: sorted(folders, key=rank) for study, folders in found.items()}
 
 
-def claims_table(folders: dict[str, list[Path]]) -> str:
-    """A Markdown table with one row per claim."""
-    rows = ["| | Claim | Source | Study, data | Measured | Verdict |", "|---|---|---|---|---|---|"]
-    for number, (study, claim) in catalog.claims().items():
-        where, finding = study, claims.Finding("", claims.NOT_RUN)
-        if study in folders:
-            folder = folders[study][0]
-            where = f"{study}, {folder.parent.name}"
-            try:
-                finding = claim.rule(claims.StudyTables(folder))
-            except claims.NotRunError as error:
-                finding = claims.Finding(f"missing: {error}", claims.NOT_RUN)
-        cells = (claim.text, claim.source, where, finding.measured, f"**{finding.verdict}**")
-        rows.append(f"| {number} | {' | '.join(cells)} |")
-    return "\n".join(rows)
-
-
 def _section(folder, results):
-    """A study's command and charts on one data set."""
-    name = folder.parent.name
-    dataset = "" if name == "parabola" else f" --dataset={name}"
+    """The command and the charts of a study on one data set."""
     charts = sorted([*folder.glob("*.png"), *folder.glob("*.gif")])
-    where = folder.relative_to(results)
+    captions = catalog.captions(folder.name)
+    shown = []
+    for chart in charts:
+        name = chart.stem.replace("_", " ")
+        shown.append(f"![{name}]({chart.relative_to(results)})")
+        shown += [text for pattern, text in captions.items() if chart.match(pattern)]
     return [
-        f"On {name}: `python -m sweeps.{folder.name}{dataset}` ([tables]({where}))",
-        *[f"![{chart.stem.replace('_', ' ')}]({chart.relative_to(results)})" for chart in charts],
+        f"On {folder.parent.name}: `{_command(folder.name, folder)}` "
+        f"([tables]({folder.relative_to(results)}))",
+        *shown,
     ]

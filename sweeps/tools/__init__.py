@@ -1,1 +1,1 @@
-"""What fold, recalibrate and convert do to networks."""
+"""The effect of fold, recalibrate and convert on networks."""

@@ -1,4 +1,4 @@
-"""What the layer's tests share: data, gradients on any backend, and the measure of an error."""
+"""Fixtures of the layer's tests: data, gradients on every backend, and comparisons."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ import keras
 import numpy as np
 import pytest
 
+import kerasbn
+from kerasbn import folding
+
+from . import folded_models
+
 
 def pytest_configure(config):
-    # NumPy 2 to the variables of TensorFlow and PyTorch, whenever Keras converts one.
+    # NumPy 2 gives this warning whenever Keras converts a TensorFlow or PyTorch variable.
     config.addinivalue_line("filterwarnings", "ignore:__array__ implementation:DeprecationWarning")
 
 
 class Run(NamedTuple):
-    """A call of a layer and its gradients, in NumPy; `None` for a weight that is not there."""
+    """A layer's output and gradients as NumPy arrays; `None` for a weight that it does not have."""
 
     y: np.ndarray
     dx: np.ndarray
@@ -26,13 +31,13 @@ class Run(NamedTuple):
 
 @pytest.fixture
 def seeded():
-    """The same initial weights in every test."""
+    """Gives every test the same initial weights."""
     keras.utils.set_random_seed(0)
 
 
 @pytest.fixture
 def quick_initial_kernels(monkeypatch):
-    """JAX compiles its generator of random numbers for each shape, for seconds: NumPy's will do."""
+    """Draws initial weights with NumPy, because JAX compiles its generator for every shape."""
 
     def draw(self, shape, dtype=None):
         return np.random.default_rng(2).normal(0, 0.3, shape).astype("float32")
@@ -43,7 +48,7 @@ def quick_initial_kernels(monkeypatch):
 
 @pytest.fixture(scope="session")
 def features():
-    """Values whose features differ in mean and in scale, so that a wrong statistic cannot hide."""
+    """Makes data whose features differ in mean and scale, which reveals wrong statistics."""
 
     def make(shape, axis=-1, *, seed=0, means=(-3.0, 40.0), scales=(0.5, 20.0), dtype="float32"):
         rng = np.random.default_rng(seed)
@@ -59,14 +64,13 @@ def features():
 
 @pytest.fixture(scope="session")
 def assert_close():
-    """Compares arrays by the largest error over `axes`, relative to the largest desired magnitude
-    there.
+    """Compares arrays by their largest error over `axes`, relative to the largest expected value.
 
-    Over the reduced axes of a batch norm that is one measure for each feature, so that a feature of
-    large values hides no error of one of small values. Entry by entry would ask for the impossible:
-    float32 keeps no digits of a value that is the difference of two large ones. Where all entries
-    are such differences (dx of two examples is nearly 0), `at_least` is the magnitude of what they
-    are differences of.
+    With a batch norm's reduced axes every feature is compared on its own scale, so a feature with
+    large values cannot hide an error in one with small values. A comparison entry by entry would be
+    too strict: float32 has no digits left after subtracting two large, nearly equal numbers. If all
+    entries are such differences (dx of two examples is nearly 0), pass the size of those numbers as
+    `at_least`.
     """
 
     def check(actual, desired, tolerance=1e-5, *, axes=None, at_least=0.0):
@@ -86,13 +90,44 @@ def assert_close():
 
 
 def _as_float64(array):
-    array = getattr(array, "value", array)  # of a weight
+    array = getattr(array, "value", array)  # a weight holds its tensor there
     return np.asarray(keras.ops.convert_to_numpy(array), "float64")
+
+
+@pytest.fixture
+def assert_folds(assert_close):
+    """Folds a model, compares outputs, counts the remaining batch norms; returns the result."""
+
+    def check(model, kept=0, tolerance=1e-5):
+        folded = kerasbn.fold(model)
+        x = folded_models.inputs_for(model)
+        actual, desired = (folded_models.outputs(m, x) for m in (folded, model))
+        for y, expected in zip(actual, desired, strict=True):
+            assert_close(y, expected, tolerance)
+        assert len(folded_models.norms_in(folded)) == kept
+        assert sum(not d.into for d in folding.plan(model)) == kept
+        return folded
+
+    return check
+
+
+@pytest.fixture
+def assert_statistics(assert_close):
+    """Compares a layer's moving averages with a mean and a variance."""
+
+    def check(layer, expected, tolerance=1e-5):
+        mean, variance = expected
+        stddev = np.sqrt(np.max(variance))
+        assert_close(layer.moving_mean, mean, tolerance, at_least=stddev)
+        moving = _as_float64(layer.moving_variance)
+        assert_close(moving / variance, np.ones_like(variance), tolerance)
+
+    return check
 
 
 @pytest.fixture(scope="session")
 def double():
-    """A context in which float64 is float64: JAX computes it in float32 unless told otherwise."""
+    """Makes a context in which JAX computes float64 in float64; by default it uses float32."""
     if keras.backend.backend() != "jax":
         return contextlib.nullcontext
     import jax
@@ -100,25 +135,25 @@ def double():
     return lambda: jax.enable_x64(True)
 
 
-# PyTorch compiles with a C++ compiler, which need not be there.
+# PyTorch needs a C++ compiler to compile, and a user may not have one.
 COMPILED = {"tensorflow": ["graph", "xla"], "jax": ["jit"], "torch": []}[keras.backend.backend()]
 
 
 @pytest.fixture(params=COMPILED)
 def compiled_mode(request):
-    """Each way of the backend to compile a call, for `run`."""
+    """Each way in which the backend can compile a call; see `run`."""
     return request.param
 
 
 @pytest.fixture(params=COMPILED if keras.backend.backend() == "jax" else ["eager", *COMPILED])
 def mode(request):
-    """Each way to execute a call but JAX's eager one, which takes a second a test."""
+    """Each way to execute a call, except eagerly on JAX: that takes a second for every test."""
     return request.param
 
 
 @pytest.fixture(scope="session")
 def run():
-    """Calls a layer, moving averages included, and differentiates sum(dy * y): see `Run`."""
+    """Calls a layer, updates its moving averages, and differentiates sum(dy * y); see `Run`."""
     differentiate = {
         "tensorflow": _differentiate_tensorflow,
         "jax": _differentiate_jax,
@@ -175,7 +210,7 @@ def _differentiate_jax(layer, x, dy, mask, training, mode):
         y, pull_back, state = jax.vjp(forward, trainable, x, has_aux=True)
         return y, state, pull_back(dy.astype(y.dtype))
 
-    if mode != "eager":  # by default too: one compilation is less than one for each operation
+    if mode != "eager":  # also by default: an eager call compiles every operation
         gradients = jax.jit(gradients)
     trainable = [w.value for w in layer.trainable_weights]
     state = [w.value for w in layer.non_trainable_weights]

@@ -1,4 +1,4 @@
-"""Against PyTorch's layers, whatever Keras's backend: PyTorch is a plain library here."""
+"""The layer agrees with PyTorch's layers on every backend of Keras."""
 
 import keras
 import numpy as np

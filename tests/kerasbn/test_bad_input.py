@@ -1,4 +1,4 @@
-"""What cannot be right is refused, by a message that says what came and what to do instead."""
+"""Bad arguments and inputs raise errors that say what was received and how to fix it."""
 
 import re
 
@@ -10,7 +10,7 @@ from kerasbn import BatchNorm, kernels
 
 
 def refuses(*parts):
-    """A ValueError whose message has the parts, in this order."""
+    """Expects a ValueError whose message contains the parts in this order."""
     return pytest.raises(ValueError, match="(?s)" + ".*".join(re.escape(part) for part in parts))
 
 
@@ -90,13 +90,13 @@ def test_virtual_batch_size_with_the_batch_axis_kept():
         BatchNorm(virtual_batch_size=4, axis=(0, 1)).build((8, 3))
 
 
-@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="which has synchronized")
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="TensorFlow has synchronized")
 def test_synchronized_without_tensorflow():
     with refuses("synchronized=True", "TensorFlow", f"the {keras.backend.backend()} backend"):
         BatchNorm(synchronized=True)
 
 
-@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="which has synchronized")
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="TensorFlow has synchronized")
 def test_synchronized_kernel_without_tensorflow(features):
     x = keras.ops.convert_to_tensor(features((6, 3)))
     with refuses("synchronized", "TensorFlow"):

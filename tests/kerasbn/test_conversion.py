@@ -1,4 +1,4 @@
-"""`from_keras` and `to_keras`: every batch norm swapped, and nothing else."""
+"""`from_keras` and `to_keras` swap every batch norm and change nothing else."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ OTHER = {
     kerasbn.BatchNorm: (layers.BatchNormalization, kerasbn.to_keras),
 }
 BACKEND = keras.backend.backend()
-# JAX compiles each model anew, half a second an example.
-KINDS = list(OTHER)[:1] if BACKEND == "jax" else list(OTHER)
+# JAX takes half a second to compile a model.
+slow_on_jax = [pytest.mark.full] if BACKEND == "jax" else []
+KINDS = [layers.BatchNormalization, pytest.param(kerasbn.BatchNorm, marks=slow_on_jax)]
 pytestmark = pytest.mark.usefixtures("seeded", "quick_initial_kernels")
 
 
@@ -53,7 +54,7 @@ def assert_same_outputs(model, other, x, tolerance=0.0):
 
 @keras.saving.register_keras_serializable(package="test_conversion")
 class Block(layers.Layer):
-    """A user's block that takes its batch norm as an argument."""
+    """A user-defined block that takes its batch norm as an argument."""
 
     def __init__(self, norm, **kwargs):
         super().__init__(**kwargs)
@@ -75,7 +76,7 @@ class Block(layers.Layer):
 
 
 def model_of(kind):
-    """Sequential in functional ones, shared, wrapped, in a block; several inputs and outputs."""
+    """Builds a model with nested, shared and wrapped batch norms and several inputs."""
     tower = keras.Sequential([keras.Input((4,)), layers.Dense(3), kind(epsilon=0.01)], name="tower")
     x = keras.Input((2, 3))
     wrapped = layers.TimeDistributed(keras.Sequential([layers.Dense(3), kind()]), name="wrapped")
@@ -109,7 +110,7 @@ class TestBothWays:
 
     def test_outputs_are_the_same(self, kind):
         model = model_of(kind)
-        # Two layers, two orders of the same arithmetic.
+        # The two layers do the same arithmetic in a different order.
         assert_same_outputs(OTHER[kind][1](model), model, X, 1e-6)
 
     def test_weights_and_names_are_kept(self, kind):
@@ -290,7 +291,7 @@ def test_the_examples_of_the_docstrings():
     assert results.failed == 0
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="a large network, on one backend")
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="one backend is enough for a large network")
 def test_mobilenet():
     shape = (96, 96, 3)
     model = keras.applications.MobileNetV2(weights=None, input_shape=shape, classes=10)

@@ -1,7 +1,7 @@
-"""Several replicas under `tf.distribute.MirroredStrategy`, against the whole batch on one device.
+"""Replicas under `tf.distribute.MirroredStrategy` agree with the whole batch on one device.
 
-The replicas are virtual CPU devices, which must be set up before TensorFlow starts: run this file
-in a process of its own, as `tests/test_backends.py` does. In any other process its tests are
+The replicas are virtual CPU devices, and TensorFlow must know them when it starts. Therefore
+`tests/test_backends.py` runs this file in a separate process. In any other process its tests are
 skipped.
 """
 
@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from kerasbn import BatchNorm, reference
+
+from .matrices import half_by_default
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("tf.distribute is TensorFlow's", allow_module_level=True)
@@ -25,20 +27,20 @@ def devices():
             cpu, [tf.config.LogicalDeviceConfiguration()] * 4
         )
     except RuntimeError:
-        pytest.skip("TensorFlow has started on one device: run this file in a process of its own")
+        pytest.skip("TensorFlow has started on one device: run this file alone")
     return [f"CPU:{index}" for index in range(4)]
 
 
 @pytest.fixture(scope="module", params=["four replicas", "two replicas"])
 def strategy(request, devices):
-    if request.param == "four replicas":  # which reduce among themselves
+    if request.param == "four replicas":  # all-reduce among the replicas
         return tf.distribute.MirroredStrategy(devices)
-    # and two that meet in one thread, as in TensorFlow's other way to reduce.
+    # TensorFlow's other way to reduce: in one thread, on one device.
     return tf.distribute.MirroredStrategy(devices[:2], tf.distribute.ReductionToOneDevice())
 
 
 class Step:
-    """One training step of a layer on all replicas, and what came of it on each."""
+    """One training step of a layer on all replicas, with the results of each."""
 
     def __init__(self, strategy, options, x, dy, mask=None, sizes=None):
         count = strategy.num_replicas_in_sync
@@ -63,7 +65,7 @@ class Step:
                 tape.watch(x)
                 y = self.layer(x, training=True, mask=mask)
             dx, *gradients = tape.gradient(y, [x, *weights], dy)
-            # The sum over the replicas, as an optimizer takes it.
+            # Sum the gradients over the replicas, as an optimizer does.
             context = tf.distribute.get_replica_context()
             return y, dx, context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
 
@@ -94,16 +96,18 @@ def check_against_the_whole_batch(step, options, x, dy, mask, run, assert_close)
             np.testing.assert_array_equal(other, replicas[0])
 
 
-@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"axis": 1},
-        {"renorm": True},
-        {"momentum": None, "unbiased_variance": True},
-        {"debias": True},
-    ],
+    ("options", "masked"),
+    half_by_default(
+        [
+            {},
+            {"axis": 1},
+            {"renorm": True},
+            {"momentum": None, "unbiased_variance": True},
+            {"debias": True},
+        ],
+        [False, True],
+    ),
     ids=str,
 )
 def test_synchronized_replicas_are_the_whole_batch(
@@ -203,7 +207,7 @@ def test_fit_under_the_strategy(strategy, features, assert_close, synchronized):
         layer = BatchNorm(momentum=None, **options)
         model = keras.Sequential([keras.Input((4,)), layer])
         model.compile(keras.optimizers.SGD(0.1), "mse")
-        # Twice 16 examples and 8 in the last batch.
+        # Two batches of 16 and a last one of 8.
         model.fit(x, np.tanh(x), batch_size=16, shuffle=False, epochs=2, verbose=0)
         return layer
 

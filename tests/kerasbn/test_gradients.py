@@ -1,4 +1,4 @@
-"""Derivatives of first and second order, in reverse and forward mode, eager and compiled."""
+"""First and second derivatives, in reverse and forward mode, eager and compiled."""
 
 import keras
 import numpy as np
@@ -8,9 +8,9 @@ from kerasbn import BatchNorm, reference
 
 
 def gradient_penalty(layer, mask):
-    """x -> the value and gradient of sum(g^2), g being the gradient of sum(y^3) with respect to x.
+    """Returns a function of x: value and gradient of sum(g^2), where g is the gradient of sum(y^3).
 
-    A cubic loss, so that dy depends on x as well.
+    The loss is cubic so that dy depends on x too.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -81,13 +81,17 @@ def test_gradient_penalty_has_the_numerical_gradient(features, double, name, mas
     assert np.sum(gradient * direction) == pytest.approx(numerical, rel=1e-6)
 
 
+# JAX takes seconds for the eager call, because it compiles every operation.
+slow_on_jax = [pytest.mark.full] if keras.backend.backend() == "jax" else []
+
+
 @pytest.mark.parametrize(
     ("options", "training"),
     [
         ({}, False),
         ({}, True),
-        ({"axis": 1, "momentum": None}, True),
-        ({"virtual_batch_size": 3, "unbiased_variance": True}, True),
+        pytest.param({"axis": 1, "momentum": None}, True, marks=slow_on_jax),
+        pytest.param({"virtual_batch_size": 3, "unbiased_variance": True}, True, marks=slow_on_jax),
         ({"renorm": True, "debias": True}, True),
     ],
 )
@@ -106,7 +110,7 @@ def test_compiled_call_equals_the_eager_one(
 
 
 def test_parameters_have_gradients_when_the_input_is_data(features, run, assert_close):
-    # As of a first layer: nothing asks for dx, but for dgamma and dbeta.
+    # As in a network's first layer: training needs dgamma and dbeta, but not dx.
     x, dy = features((6, 4)), features((6, 4), seed=1, means=(-2, 2))
     layer = BatchNorm()
     model = keras.Sequential([keras.Input((4,)), layer])

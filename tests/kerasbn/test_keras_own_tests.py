@@ -1,4 +1,4 @@
-"""Keras's tests of its layer, as the installed wheel ships them, run against `BatchNorm`."""
+"""Runs Keras's tests of `BatchNormalization`, shipped in the Keras wheel, on `BatchNorm`."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import kerasbn
 
 keras_tests = pytest.importorskip(
     "keras.src.layers.normalization.batch_normalization_test",
-    reason="the installed Keras wheel ships no tests",
+    reason="the installed Keras wheel contains no tests",
 )
 
 

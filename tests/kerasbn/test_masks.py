@@ -1,4 +1,4 @@
-"""Masked values count in no statistic: against the values that count, gathered by hand."""
+"""Masked values do not count: statistics equal those of the unmasked values, gathered by hand."""
 
 import keras
 import numpy as np
@@ -25,7 +25,8 @@ def test_statistics_are_those_of_the_unmasked_values(features, assert_close):
 def test_masked_training_equals_training_on_the_gathered_values(features, run, assert_close):
     x, dy = features((6, 5, 4)), features((6, 5, 4), seed=1, means=(-2, 2))
     mask = some((6, 5))
-    masked = run(BatchNorm(), x, dy * mask[..., None], mask=mask)  # as a masked loss would have it
+    # A masked loss has no gradient at masked positions.
+    masked = run(BatchNorm(), x, dy * mask[..., None], mask=mask)
     gathered = run(BatchNorm(), x[mask], dy[mask])
     assert_close(masked.y[mask], gathered.y, axes=0)
     assert_close(masked.dx[mask], gathered.dx, axes=0)

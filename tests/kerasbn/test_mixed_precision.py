@@ -1,4 +1,4 @@
-"""Dtype policies: what comes out and what is kept, without overflow or lost statistics."""
+"""Dtype policies: output and state dtypes, no overflow, and exact statistics."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 from kerasbn import BatchNorm, reference
 
 POLICIES = ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16"]
-# Of the largest output, which half precision rounds to: 11 and 8 significant bits.
+# Relative rounding error of an output: half precision has 11 or 8 significant bits.
 ROUNDING = {"float16": 2**-11, "bfloat16": 2**-8}
 
 
@@ -59,7 +59,7 @@ def test_half_precision_inputs_of_a_thousand(features, run, assert_close, policy
     assert_close(layer.moving_mean, exact.mean(0), 1e-6)
     assert_close(layer.moving_variance, exact.var(0), 1e-6)
     assert_close(result.y.astype("float32"), y, ROUNDING[half(policy)])
-    # dy comes back through the cast of the output, so that it is rounded as well.
+    # dy passes through the cast of the output, so it is rounded too.
     dx = reference.backward(dy, cache)[0]
     assert_close(result.dx.astype("float32"), dx, 3 * ROUNDING[half(policy)], axes=0)
 

@@ -1,4 +1,4 @@
-"""The layer inside models, in every way that Keras trains and calls them."""
+"""The layer inside models, in every way that Keras can train and call them."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 from kerasbn import BatchNorm
 
 ON_TENSORFLOW = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="is TensorFlow's"
+    keras.backend.backend() != "tensorflow", reason="a feature of TensorFlow"
 )
 
 
@@ -42,7 +42,7 @@ def test_fit_moves_the_averages_and_learns(features, assert_close, build):
     y = (x[:, :1] - x[:, :1].mean()) / x[:, :1].std()
     history = model.fit(x, y, batch_size=10, epochs=5, shuffle=False, verbose=0)
     assert history.history["loss"][-1] < 0.5 * history.history["loss"][0]
-    # The same four batches in each epoch: the mean of their means, whatever the number of epochs.
+    # Every epoch has the same four batches, so the average is the mean of their means.
     assert_close(layer.moving_mean, x.mean(0))
     assert_close(layer.moving_variance, x.reshape(4, 10, 4).var(1).mean(0))
 
@@ -153,7 +153,7 @@ def test_custom_loop_over_batches_of_different_sizes(features, assert_close, jit
     layer = BatchNorm(momentum=None, **options)
     layer.build((None, 3, 4))
     signature = [tf.TensorSpec([None, 3, 4]), tf.TensorSpec([None, None], tf.bool)]
-    if jit_compile:  # XLA wants to know the sizes, and compiles for each
+    if jit_compile:  # XLA compiles once for every size
         signature = None
 
     @tf.function(jit_compile=jit_compile, input_signature=signature)

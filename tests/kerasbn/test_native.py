@@ -1,6 +1,7 @@
 """The native kernel: exact, the same bits in every run, and dispensable."""
 
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -371,11 +372,38 @@ def in_a_process(script, **environment):
     done = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+        cwd=os.sep,
         capture_output=True,
         text=True,
     )
     assert not done.returncode, done.stderr
     return done.stdout
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("compiler", ["without", "with"])
+def test_install(tmp_path, compiler):
+    """A real install, from a copy of the sources."""
+    if compiler == "with" and shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    root, copy, target = sources.FOLDER.parents[2], tmp_path / "source", tmp_path / "installed"
+    if not (root / "setup.py").exists():
+        pytest.skip("not a checkout")
+    copy.mkdir()
+    for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, copy)
+    shutil.copytree(root / "kerasbn", copy / "kerasbn", ignore=shutil.ignore_patterns("*.so"))
+    pip = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps"]
+    environment = {**os.environ, **({"CC": "/no/compiler"} if compiler == "without" else {})}
+    done = subprocess.run(
+        [*pip, "--target", target, copy], env=environment, capture_output=True, text=True
+    )
+    assert not done.returncode, done.stderr
+    script = "from kerasbn import kernels; print(kernels.__file__, kernels.native_status())"
+    paths = os.pathsep.join([str(target), *sys.path])
+    printed = in_a_process(script, PYTHONPATH=paths)
+    assert str(target) in printed
+    assert ("used=True" if compiler == "with" else "was not built") in printed
 
 
 SANITIZERS = {

@@ -1,7 +1,6 @@
-"""Each option of the layer, against the same thing computed by hand."""
+"""Every option of the layer agrees with the same computation by hand."""
 
 import doctest
-import itertools
 
 import keras
 import numpy as np
@@ -9,6 +8,8 @@ import pytest
 
 import kerasbn.batch_norm
 from kerasbn import BatchNorm, reference
+
+from .matrices import half_by_default
 
 
 def constant(value):
@@ -87,7 +88,7 @@ def test_unbiased_variance_of_a_single_value_is_zero(features, assert_close):
 
 
 def population(x, mask, unbiased, size):
-    """What the moving averages of axis 1 and 3 are fed: weighted by the values that count."""
+    """Mean and variance for the moving averages: groups weighted by their unmasked values."""
     total, mean, variance = 0.0, 0.0, 0.0
     for start in range(0, len(x), size):
         run = slice(start, start + size)
@@ -102,7 +103,7 @@ def population(x, mask, unbiased, size):
 
 @pytest.mark.parametrize(
     ("momentum", "debias", "unbiased", "size", "masked"),
-    list(itertools.product([0.6, None], [False, True], [False, True], [None, 3], [False, True])),
+    half_by_default([0.6, None], [False, True], [False, True], [None, 3], [False, True]),
 )
 def test_options_of_the_averages_combine(
     features, assert_close, double, momentum, debias, unbiased, size, masked
@@ -129,7 +130,9 @@ def test_options_of_the_averages_combine(
         (None, False): [0.5, 0.5],
         (None, True): [0.5, 0.5],
     }[momentum, debias]
-    initial = 0.36 if (momentum, debias) == (0.6, False) else 0.0  # times a variance of 1
+    initial = (
+        0.36 if (momentum, debias) == (0.6, False) else 0.0
+    )  # weight of the initial variance, 1
     mean, variance = (shares[0] * fed[0][i] + shares[1] * fed[1][i] for i in (0, 1))
     assert_close(layer.moving_mean, mean, 1e-10)
     assert_close(layer.moving_variance, initial + variance, 1e-10)
@@ -185,8 +188,7 @@ def test_layer_that_is_not_trainable_is_in_inference_mode(features, assert_close
 # Ghost batches.
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("n", [1, 4, 8, 9, 11])
+@pytest.mark.parametrize(("n", "masked"), half_by_default([1, 4, 8, 9, 11], [False, True]))
 def test_ghost_batches_are_the_groups_one_by_one(features, run, assert_close, n, masked):
     shape = (n, 3, 5)
     x, dy = features(shape), features(shape, seed=1)
@@ -206,7 +208,7 @@ def test_ghost_batches_are_the_groups_one_by_one(features, run, assert_close, n,
 
 
 def test_ghost_batches_of_axes_that_alternate(features, run, assert_close):
-    # Six runs of kept and reduced axes, of which TensorFlow can broadcast five.
+    # Kept and reduced axes alternate six times, and TensorFlow can broadcast over five.
     x, dy = features((4, 3, 2, 3, 2), (1, 3)), features((4, 3, 2, 3, 2), (1, 3), seed=1)
     ghost = run(BatchNorm(axis=(1, 3), virtual_batch_size=2), x, dy)
     y, caches = zip(*(reference.forward(x[i : i + 2], axis=(1, 3)) for i in (0, 2)), strict=True)

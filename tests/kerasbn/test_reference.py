@@ -1,4 +1,4 @@
-"""The reference itself: against exact fractions, and its gradients against numerical ones."""
+"""The reference agrees with exact fractions, and its gradients with numerical ones."""
 
 from fractions import Fraction
 

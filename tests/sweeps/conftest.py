@@ -2,6 +2,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pandas as pd
 import pytest
 import small_training
 
+from sweeps.harness import claims
+from sweeps.harness.cli import catalog
 from sweeps.harness.trial import Trial
 
 
@@ -55,6 +58,22 @@ def _record(steps, *, seed=0, depth=1, batch_norm=False, status="done", accuracy
     }
 
 
+@pytest.fixture
+def judge(tmp_path):
+    """Writes tables and returns the finding on a claim."""
+    numbered = catalog.claims()
+
+    def judge(number, **frames):
+        study, claim = numbered[number]
+        folder = tmp_path / study
+        folder.mkdir(exist_ok=True)
+        for name, frame in frames.items():
+            frame.to_csv(folder / f"{name}.csv", index=False)
+        return claim.rule(claims.StudyTables(folder))
+
+    return judge
+
+
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory):
     """A folder with custom.npz: 400 + 100 images, quickly learned, but not in one step."""
@@ -80,15 +99,25 @@ class Driver:
 
     def __init__(self, data: Path, results: Path):
         self.folder = results / "custom" / "depth"
-        self._command = [
-            *[sys.executable, "-m", "sweeps.depth", "--dataset=custom", f"--data_dir={data}"],
-            *[f"--results_dir={results}", "--hidden_units=20,10", "--batch_size=50"],
-            *["--seeds=2", "--max_steps=30", "--target_accuracy=0.8", "--workers=0"],
-        ]
+        self._flags = {
+            "dataset": "custom",
+            "data_dir": data,
+            "results_dir": results,
+            "hidden_units": "20,10",
+            "batch_size": 50,
+            "seeds": 2,
+            "max_steps": 30,
+            "target_accuracy": 0.8,
+            "workers": 0,
+        }
 
-    def start(self, *flags: str) -> subprocess.Popen:
+    def flags(self, *more: str, without: Collection[str] = ()) -> list[str]:
+        kept = {name: value for name, value in self._flags.items() if name not in without}
+        return [*(f"--{name}={value}" for name, value in kept.items()), *more]
+
+    def start(self, *flags: str, without: Collection[str] = ()) -> subprocess.Popen:
         return subprocess.Popen(
-            [*self._command, *flags],
+            [sys.executable, "-m", "sweeps.depth", *self.flags(*flags, without=without)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -96,8 +125,8 @@ class Driver:
             preexec_fn=_take_interrupts,
         )
 
-    def run(self, *flags: str) -> subprocess.CompletedProcess:
-        process = self.start(*flags)
+    def run(self, *flags: str, without: Collection[str] = ()) -> subprocess.CompletedProcess:
+        process = self.start(*flags, without=without)
         out, err = process.communicate(timeout=200)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 

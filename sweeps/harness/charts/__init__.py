@@ -1,4 +1,4 @@
-"""Charts from tables: (frame, ax) -> ax. Nothing here trains, and nothing here reads a file."""
+"""Draws charts from tables: (frame, ax) -> ax. Nothing here trains or reads files."""
 
 from sweeps.harness.charts.bars import bars, bars_of_seeds
 from sweeps.harness.charts.by_setting import steps_to_target, value

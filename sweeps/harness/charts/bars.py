@@ -1,4 +1,4 @@
-"""Groups of bars."""
+"""Draws groups of bars."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
 
 def bars(table: pd.DataFrame, ax: Axes, label: str) -> Axes:
-    """Groups of bars, each with its number.
+    """Draws groups of bars with a number above each bar.
 
     Args:
-        table: A row a group, a column for each bar in it.
-        ax: Where to draw.
-        label: Of the vertical axis, with the unit.
+        table: One row per group, one column per bar in a group.
+        ax: Axes to draw on.
+        label: Label of the vertical axis, with the unit.
     """
     width = 0.8 / len(table.columns)
     places = np.arange(len(table))
     for position, name in enumerate(table.columns):
         shift = width * (position - (len(table.columns) - 1) / 2)
-        drawn = ax.bar(
+        container = ax.bar(
             places + shift,
             table[name],
             width * 0.92,
             label=name,
             color=looks.LOOKS[position]["color"],
         )
-        ax.bar_label(drawn, fmt="%.2f", fontsize=8, padding=2)
+        ax.bar_label(container, fmt="%.2f", fontsize=8, padding=2)
     ax.set_xticks(places, table.index)
     ax.set_ylabel(label)
     ax.margins(y=0.25)
@@ -43,14 +43,15 @@ def bars(table: pd.DataFrame, ax: Axes, label: str) -> Axes:
 def bars_of_seeds(
     series: list[tuple[str, pd.Series]], names: list[str], ax: Axes, label: str
 ) -> Axes:
-    """Groups of bars, each the median of its seeds, with every seed as a dot.
+    """Draws groups of bars. A bar is the median of the seeds, and each seed is a dot.
 
     Args:
-        series: For each bar of a group, what it is and the seeds' values, by the group's name. Two
-            by two they belong together: they have one colour, the first of them hatched.
-        names: Of the groups, in their order.
-        ax: Where to draw.
-        label: Of the vertical axis, with the unit.
+        series: Label and values of each bar in a group. The index of the values is the group's
+            name, with one value per seed. Two neighbouring bars form a pair: they share a colour,
+            and the first one is hatched.
+        names: Names of the groups, in the order to draw them.
+        ax: Axes to draw on.
+        label: Label of the vertical axis, with the unit.
     """
     width = 0.8 / len(series)
     pairs = looks.of_series([name for name, _ in series[::2]])

@@ -1,4 +1,4 @@
-"""Results by a setting: every seed a dot, medians joined."""
+"""Draws results against a setting: a dot per seed, and a line through the medians."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 def steps_to_target(
     trials: pd.DataFrame, ax: Axes, x: str, *, log: bool = False, joined: bool = True
 ) -> Axes:
-    """Steps to target by a column: each seed a dot, medians joined, misses on the budget's line.
+    """Draws steps to target against a column. Misses are triangles at the budget.
 
     Args:
-        trials: The trials table, of one target accuracy.
-        ax: Where to draw.
-        x: A column of numbers.
-        log: Whether its axis is logarithmic.
-        joined: Whether the values of `x` are in a row, so that a line may join them.
+        trials: The trials table. All trials have the same target accuracy.
+        ax: Axes to draw on.
+        x: Column on the horizontal axis. It holds numbers.
+        log: Whether the horizontal axis is logarithmic.
+        joined: Whether a line joins the medians.
     """
     budget = float(trials.max_steps.max())
     missed = False
@@ -72,14 +72,14 @@ def steps_to_target(
 def value(
     series: list[tuple[str, pd.DataFrame]], ax: Axes, x: str, y: str, *, log: bool = False
 ) -> Axes:
-    """A result by a column: each seed a dot, medians joined, diverged runs crosses at the bottom.
+    """Draws a result against a column. Diverged runs are crosses at the bottom.
 
     Args:
-        series: Trials by their label, such as `tables.by_series` gives.
-        ax: Where to draw.
-        x: A column of numbers.
-        y: The result's column.
-        log: Whether the axis of `x` is logarithmic.
+        series: Label and trials of each line, as from `tables.by_series`.
+        ax: Axes to draw on.
+        x: Column on the horizontal axis. It holds numbers.
+        y: Column of the result.
+        log: Whether the horizontal axis is logarithmic.
     """
     series_looks = looks.of_series([label for label, _ in series])
     for position, ((label, group), look) in enumerate(zip(series, series_looks, strict=True)):
@@ -108,7 +108,7 @@ def value(
 
 
 def _log_axis(ax, x):
-    """A logarithmic axis around these values, which are its ticks, drawn there or not."""
+    """Makes the horizontal axis logarithmic, with a tick for each of these values."""
     ax.set_xscale("log")
     ax.set_xticks(sorted(x.unique()), [f"{each:g}" for each in sorted(x.unique())])
     ax.xaxis.minorticks_off()
@@ -116,7 +116,7 @@ def _log_axis(ax, x):
 
 
 def _medians(ax, x, values, label, look, shift, *, log=False, joined=True):
-    """Joins the medians of the finite values; an infinite one is left out of the line."""
+    """Draws a line through the medians, with gaps where a median is infinite."""
     medians = x.to_frame("x").assign(values=values).groupby("x")["values"]
     medians = medians.agg(lambda each: tables.median(each.to_numpy()))
     line = np.where(np.isfinite(medians), medians, np.nan)
@@ -126,6 +126,6 @@ def _medians(ax, x, values, label, look, shift, *, log=False, joined=True):
 
 
 def _shifted(x, shift, log):
-    """Places beside `x`, so that series do not hide each other."""
+    """The values `x`, shifted so that series do not hide each other."""
     places = x.to_numpy(float)
     return places * 2**shift if log else places + shift

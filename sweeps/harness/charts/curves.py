@@ -1,4 +1,4 @@
-"""Courses: one line a seed, or a median, by step, epoch, second or place."""
+"""Draws curves over steps, epochs, seconds or inputs: one line per seed, or medians."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ _COLORS = ["#E69F00", "#56B4E9", "#D55E00", "#CC79A7", "#009E73", "#999999", "#0
 
 
 def accuracy(tables_: tables.Tables, ax: Axes, x: str) -> Axes:
-    """Test accuracy of each seed in the course of training.
+    """Draws the test accuracy of each seed during training.
 
     Args:
-        tables_: The trials to draw, and the curves in which theirs are.
-        ax: Where to draw.
-        x: "step", or "seconds": steps times the trial's median seconds a training step.
+        tables_: Tables with the trials to draw and their curves.
+        ax: Axes to draw on.
+        x: Horizontal axis: "step", or "seconds" for the number of steps times the trial's median
+            time of a step.
     """
     trials = tables_.trials
 
@@ -32,12 +33,12 @@ def accuracy(tables_: tables.Tables, ax: Axes, x: str) -> Axes:
         pace = 1.0 if x == "step" else trial.seconds_per_step
         return rows.step.to_numpy(float) * pace, rows.test_accuracy.to_numpy(float)
 
-    _line_a_seed(trials, ax, curve)
+    _line_per_seed(trials, ax, curve)
     ax.axhline(trials.target_accuracy.iloc[0], color="#777777", linestyle="--", linewidth=1)
     ax.set_ylim(0, 1)
     ax.set_xlim(left=0)
     ax.set_xlabel(
-        "training step" if x == "step" else "training time, seconds (evaluation left out)"
+        "training step" if x == "step" else "training time in seconds, without evaluation"
     )
     ax.set_ylabel("accuracy on the test set")
     ax.legend(frameon=False, loc="lower right")
@@ -45,21 +46,21 @@ def accuracy(tables_: tables.Tables, ax: Axes, x: str) -> Axes:
 
 
 def by_epoch(tables_: tables.Tables, ax: Axes, column: str, label: str, top: float | None) -> Axes:
-    """A column of the curves, a line a seed, where a trial's curve has one row an epoch.
+    """Draws a column of the curves against the epoch, one line per seed.
 
     Args:
-        tables_: The trials to draw, and the curves in which theirs are.
-        ax: Where to draw.
-        column: Of the curves.
-        label: Of the vertical axis.
-        top: Where it ends; `None`: where the values do.
+        tables_: Tables with the trials to draw and their curves, which have one row per epoch.
+        ax: Axes to draw on.
+        column: Column of the curves.
+        label: Label of the vertical axis.
+        top: Upper end of the vertical axis. `None` fits it to the values.
     """
 
     def curve(trial):
         rows = tables_.curves[tables_.curves.trial_id == trial.trial_id]
         return np.arange(1, len(rows) + 1), rows[column].to_numpy(float)
 
-    _line_a_seed(tables_.trials, ax, curve)
+    _line_per_seed(tables_.trials, ax, curve)
     ax.set_ylim(0, top)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_xlabel("epoch")
@@ -68,7 +69,12 @@ def by_epoch(tables_: tables.Tables, ax: Axes, column: str, label: str, top: flo
 
 
 def errors_by_step(errors: pd.DataFrame, ax: Axes) -> Axes:
-    """Test error of each seed by step: columns `batch_norm`, `trial_id`, `step`, `loss`."""
+    """Draws the test error of each seed against the step.
+
+    Args:
+        errors: Rows with `batch_norm`, `trial_id`, `step` and `loss`.
+        ax: Axes to draw on.
+    """
     for batch_norm, arm in errors.groupby("batch_norm"):
         runs = [(run.step.to_numpy(), run.loss.to_numpy()) for _, run in arm.groupby("trial_id")]
         _lines(runs, ax, *looks.of_arm(batch_norm))
@@ -79,7 +85,12 @@ def errors_by_step(errors: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def percentiles(rows: pd.DataFrame, ax: Axes) -> Axes:
-    """The 15th, 50th and 85th percentile by step: columns `step`, `p15`, `p50`, `p85`."""
+    """Draws the 15th, 50th and 85th percentile against the step.
+
+    Args:
+        rows: Rows with `step`, `p15`, `p50` and `p85`.
+        ax: Axes to draw on.
+    """
     ax.fill_between(
         rows.step,
         rows.p15,
@@ -95,10 +106,16 @@ def percentiles(rows: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def statistics(found: pd.DataFrame, ax: Axes, target: float) -> Axes:
-    """Median accuracy by step, a line a kind of statistics, with its name at its end or beside."""
-    for position, (name, rows) in enumerate(found.groupby("statistics", sort=False)):
-        medians = rows.groupby("step").accuracy.median()
+def statistics(rows: pd.DataFrame, ax: Axes, target: float) -> Axes:
+    """Draws median accuracy against the step, one line per kind of statistics.
+
+    Args:
+        rows: Rows with `statistics`, `step` and `accuracy`.
+        ax: Axes to draw on.
+        target: Target accuracy, drawn as a dashed line.
+    """
+    for position, (name, kind) in enumerate(rows.groupby("statistics", sort=False)):
+        medians = kind.groupby("step").accuracy.median()
         style = ["-", "--", "-.", ":"][position % 4]
         color = _COLORS[position % len(_COLORS)]
         ax.plot(medians.index, medians, lw=1.8, label=name, color=color, linestyle=style)
@@ -112,20 +129,26 @@ def statistics(found: pd.DataFrame, ax: Axes, target: float) -> Axes:
 
 
 def fits(trials: pd.DataFrame, predictions: pd.DataFrame, ax: Axes) -> Axes:
-    """The test points, and the curve that each trial fits to them."""
+    """Draws the test points, and the curve that each trial fits to them.
+
+    Args:
+        trials: Trials to draw.
+        predictions: Rows with `trial_id`, `x`, `y` and `predicted`.
+        ax: Axes to draw on.
+    """
     for position, trial in enumerate(trials.sort_values("batch_norm").itertuples()):
-        found = predictions[predictions.trial_id == trial.trial_id]
+        points = predictions[predictions.trial_id == trial.trial_id]
         if position == 0:
-            ax.scatter(found.x, found.y, s=8, color="#BBBBBB", linewidths=0, label="test points")
+            ax.scatter(points.x, points.y, s=8, color="#BBBBBB", linewidths=0, label="test points")
         name, look = looks.of_arm(trial.batch_norm)
-        ax.plot(found.x, found.predicted, label=name, lw=2.5, **look | {"marker": None})
+        ax.plot(points.x, points.predicted, label=name, lw=2.5, **look | {"marker": None})
     ax.set_xlabel("x")
     ax.set_ylabel("y")
     return ax
 
 
-def _line_a_seed(trials, ax, curve):
-    """Draws curve(trial), which is (x, y), of each trial, in its series' look."""
+def _line_per_seed(trials, ax, curve):
+    """Draws the line (x, y) = curve(trial) of each trial, in the look of its series."""
     series = tables.by_series(trials)
     series_looks = looks.of_series([label for label, _ in series])
     for (label, group), look in zip(series, series_looks, strict=True):
@@ -134,5 +157,5 @@ def _line_a_seed(trials, ax, curve):
 
 def _lines(curves, ax, label, look):
     for n, (x, y) in enumerate(curves):
-        told = f"{label}, one line a seed" if n == 0 else None
-        ax.plot(x, y, label=told, alpha=0.75, lw=1.3, markersize=4, **look)
+        legend = f"{label}, one line per seed" if n == 0 else None
+        ax.plot(x, y, label=legend, alpha=0.75, lw=1.3, markersize=4, **look)

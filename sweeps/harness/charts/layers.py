@@ -1,4 +1,4 @@
-"""What goes on inside a network, layer by layer: gradients and distributions."""
+"""Draws gradients and distributions inside a network, layer by layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 
 def gradients(rows: pd.DataFrame, ax: Axes) -> Axes:
-    """Gradient norm by layer, each seed a thin line, medians thick; a norm of 0 is left out."""
+    """Draws gradient norms by layer: thin lines for seeds, a thick line for their median.
+
+    A norm of 0 is left out, because the axis is logarithmic.
+
+    Args:
+        rows: Rows with `batch_norm`, `trial_id`, `layer` and `gradient_norm`.
+        ax: Axes to draw on.
+    """
     for batch_norm, arm in rows.groupby("batch_norm"):
         name, look = looks.of_arm(batch_norm)
         norms = arm.gradient_norm.where(arm.gradient_norm > 0)
@@ -34,15 +41,19 @@ def gradients(rows: pd.DataFrame, ax: Axes) -> Axes:
             **look,
         )
     ax.set_yscale("log")
-    ax.set_xlabel("hidden layer, 1 next to the input")
-    ax.set_ylabel("norm of the loss's gradient")
+    ax.set_xlabel("hidden layer (1 is next to the input)")
+    ax.set_ylabel("norm of the loss gradient")
     return ax
 
 
 def histograms(rows: pd.DataFrame, ax: Axes) -> Axes:
-    """Distributions as filled steps of equal height: columns `batch_norm`, `low`, `high`, `counts`.
+    """Draws one distribution per arm as filled steps. All have the same height.
 
-    One row for each arm. A distribution that is too narrow to be seen beside the other is a line.
+    A distribution much narrower than the whole axis would be invisible, so it becomes a line.
+
+    Args:
+        rows: One row per arm with `batch_norm`, `low`, `high` and `counts`.
+        ax: Axes to draw on.
     """
     span = rows.high.max() - rows.low.min()
     for row in rows.sort_values("batch_norm").itertuples():
@@ -60,20 +71,23 @@ def histograms(rows: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def save_histograms(path: Path, rows: pd.DataFrame, title: str, subtitle: str) -> Path:
-    """A grid of histograms: a column a layer; pre-activations and activations, first and last step.
+    """Draws a grid of histograms before and after training, with one column per layer.
 
     Args:
-        path: Where to.
-        rows: `step`, `layer`, `tensor`, and the columns of `histograms`.
-        title: Of the whole.
-        subtitle: What all have in common.
+        path: Path of the PNG file.
+        rows: Rows with `step`, `layer`, `tensor` and the columns of `histograms`.
+        title: Title of the figure.
+        subtitle: Text below the title.
+
+    Returns:
+        The path of the file.
     """
     ends = rows[rows.step.isin([rows.step.min(), rows.step.max()])]
     panels = {}
     for tensor in ("pre_activation", "activation"):
-        for (step, layer), of_panel in ends[ends.tensor == tensor].groupby(["step", "layer"]):
+        for (step, layer), panel in ends[ends.tensor == tensor].groupby(["step", "layer"]):
             name = f"layer {layer}, step {step}\n{tensor.replace('_', '-')}"
-            panels[name] = functools.partial(histograms, of_panel)
+            panels[name] = functools.partial(histograms, panel)
     layers = ends.layer.nunique()
     return figures.save_panels(
         path, panels, title, subtitle, columns=layers, share=False, size=(1.7, 1.5)
@@ -81,7 +95,16 @@ def save_histograms(path: Path, rows: pd.DataFrame, title: str, subtitle: str) -
 
 
 def animate_histograms(path: Path, rows: pd.DataFrame, title: str) -> Path:
-    """A GIF, a frame a recorded step, of what `save_histograms` shows; axes stay as they are."""
+    """Writes a GIF of the histograms, with one frame per recorded step and fixed axes.
+
+    Args:
+        path: Path of the GIF file.
+        rows: Rows as for `save_histograms`.
+        title: Title of the figure. The current step is added.
+
+    Returns:
+        The path of the file.
+    """
     from matplotlib.animation import FuncAnimation, PillowWriter
 
     tensors = ["pre_activation", "activation"]
@@ -103,8 +126,8 @@ def animate_histograms(path: Path, rows: pd.DataFrame, title: str) -> Path:
                 ax.tick_params(labelsize=7)
         figure.suptitle(f"{title}, step {step}", x=0.01, ha="left", fontsize=12)
         figure.legends.clear()
-        shown = axes[0, 0].get_legend_handles_labels()
-        figure.legend(*shown, loc="upper right", ncols=2, frameon=False, fontsize=9)
+        handles_and_labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(*handles_and_labels, loc="upper right", ncols=2, frameon=False, fontsize=9)
 
     movie = FuncAnimation(figure, frame, frames=steps, cache_frame_data=False)
     temporary = path.with_name(f".{path.name}.tmp.gif")

@@ -1,4 +1,4 @@
-"""What tells the arms and other series of a chart apart: colour, marker, line."""
+"""Assigns colours, markers and line styles to the arms and the other series of a chart."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from sweeps.harness.trial import arm_name
 
-# Okabe & Ito's palette: apart for the colour-blind, and apart in grey, for their lightness differs.
+# Okabe & Ito's palette. Colour-blind readers can distinguish the colours. So can readers of a grey
+# print, because the lightness differs, too.
 LOOKS = [
     {"color": "#E69F00", "marker": "o", "linestyle": "--"},
     {"color": "#0072B2", "marker": "s", "linestyle": "-"},
@@ -15,7 +16,7 @@ LOOKS = [
     {"color": "#009E73", "marker": "v", "linestyle": ":"},
     {"color": "#000000", "marker": "X", "linestyle": "-"},
 ]
-_ARMS = (arm_name(False), arm_name(True))  # these have the first two looks
+_ARMS = (arm_name(False), arm_name(True))  # the arms with the first two looks
 
 
 def of_arm(batch_norm: bool) -> tuple[str, dict[str, str]]:
@@ -25,19 +26,20 @@ def of_arm(batch_norm: bool) -> tuple[str, dict[str, str]]:
 
 
 def of_series(labels: Sequence[str]) -> list[dict[str, str]]:
-    """A look for each label; an arm keeps its own, wherever and beside whatever it is drawn.
+    """A look for each label. An arm has the same look in every chart.
 
-    Of several series of an arm, that has it which has the arm's bare name, or else the first.
+    If an arm has several series, its look goes to the series with the arm's bare name, or else to
+    the first one.
     """
-    own = {}
+    arm_looks = {}
     for arm, look in zip(_ARMS, LOOKS, strict=False):
-        of_arm = [label for label in labels if label.startswith(arm)]
-        if of_arm:
-            own[arm if arm in of_arm else of_arm[0]] = look
+        candidates = [label for label in labels if label.startswith(arm)]
+        if candidates:
+            arm_looks[arm if arm in candidates else candidates[0]] = look
     others = itertools.cycle(LOOKS[len(_ARMS) :])
-    return [own[label] if label in own else next(others) for label in labels]
+    return [arm_looks[label] if label in arm_looks else next(others) for label in labels]
 
 
 def dots(look: dict[str, str]) -> dict[str, str]:
-    """What of a look dots have."""
+    """The parts of a look that apply to dots."""
     return {name: look[name] for name in ("color", "marker")}

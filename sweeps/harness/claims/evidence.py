@@ -1,98 +1,197 @@
-"""What rules read: a study's tables, and what they come to, as numbers and in words."""
+"""Reads a study's tables for the rules of claims, and sums them up in numbers and words.
+
+The evidence of a claim is the study's *default grid*: the trials that its command runs without any
+flags. The tables may hold trials with other settings as well, but no rule sees them.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import lzma
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sweeps.harness.claims.verdicts import NotRunError
+from sweeps.harness.claims.verdicts import UndecidedError
+from sweeps.harness.data import DataSize
 from sweeps.harness.errors import UserError
 from sweeps.harness.results.tables import median, with_misses
+from sweeps.harness.trial import Trial, arm_name
 
-NEAR_CHANCE = 0.2  # accuracy: twice that of a guess among ten classes
+NEAR_CHANCE = 0.2  # twice the accuracy of guessing among ten classes
+
+
+# Function of (data size, number of seeds). Returns a study's default grid: trials by their ids.
+# With None as the number of seeds, the grid has the study's own number.
+Grid = Callable[[DataSize, int | None], Mapping[str, Trial]]
 
 
 class StudyTables:
-    """A study's tables, read as they are asked for.
+    """A study's tables. Each is read from its file when a rule asks for it.
 
     Args:
-        folder: RESULTS_DIR/DATASET/STUDY.
+        folder: The study's results folder, RESULTS_DIR/DATASET/STUDY.
+        grids: Function of (study). Returns its default grid. None means that rules see all trials,
+            and is the default for every study.
     """
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self, folder: Path, grids: Callable[[str], Grid | None] = lambda study: None):
+        self._folder, self._grids = folder, grids
 
-    def beside(self, study: str) -> StudyTables:
+    def of_study(self, study: str) -> StudyTables:
         """The tables of another study on the same data."""
-        return StudyTables(self._folder.parent / study)
+        return StudyTables(self._folder.parent / study, self._grids)
 
-    def read(self, name: str, *columns: str) -> pd.DataFrame:
-        """A table that has these columns; of the trials, those that did not crash.
+    def require(self, needs: Callable[[Trial], bool]) -> None:
+        """Checks that the trials of the default grid are finished, with every default seed.
+
+        Args:
+            needs: Whether a trial of the grid is needed.
 
         Raises:
-            NotRunError: If there is no such table, or nothing in it.
+            UndecidedError: If some of the needed trials are missing. The message describes them.
+        """
+        grid = self._grids(self._folder.name)
+        if grid is None:
+            return
+        needed = [trial for trial in grid(self._size, None).values() if needs(trial)]
+        trials = self._table("trials")
+        finished = set(trials.trial_id[trials.status != "failed"])
+        missing = [trial for trial in needed if trial.id not in finished]
+        if missing:
+            raise UndecidedError(
+                f"{len(missing)} of the {len(needed)} trials that the claim needs are missing"
+                f"{_differences(missing, needed)}"
+            )
+
+    def read(self, name: str, *columns: str) -> pd.DataFrame:
+        """Reads a table. Trials that crashed, or have other settings, are left out.
+
+        Args:
+            name: Name of the table, without ".csv".
+            columns: Columns that the table must have.
+
+        Raises:
+            UndecidedError: If the table does not exist or is empty.
             UserError: If it cannot be read or lacks one of the columns.
         """
+        frame = self._table(name, *columns)
+        if name == "trials" and "status" in frame:
+            frame = frame[frame.status != "failed"]
+        if "trial_id" in frame and self._evidence is not None:
+            frame = frame[frame.trial_id.isin(self._evidence)]
+        if frame.empty:
+            raise UndecidedError(
+                f"{self._folder.name}/{name}.csv has no trials with the settings of the claim"
+            )
+        return frame
+
+    @property
+    def _size(self) -> DataSize:
+        """The data set's name and size."""
+        name = self._folder.parent.name
+        known = DataSize.of(name)
+        if known is not None:
+            return known
+        sizes = set(self._table("trials").get("train_size", pd.Series(dtype=float)).dropna())
+        if len(sizes) != 1:
+            raise UndecidedError(f"the trials do not tell the number of {name} training images")
+        return DataSize(name, int(sizes.pop()))
+
+    @functools.cached_property
+    def _evidence(self) -> frozenset[str] | None:
+        """Ids of the trials that rules see, with any number of seeds. None: all trials."""
+        grid = self._grids(self._folder.name)
+        if grid is None:
+            return None
+        return frozenset(grid(self._size, int(self._table("trials").seed.max()) + 1))
+
+    def _table(self, name, *columns):
+        """Reads a table with all of its rows."""
         paths = [self._folder / f"{name}.csv", self._folder / f"{name}.csv.xz"]
         path = next((path for path in paths if path.exists()), None)
         if path is None:
-            raise NotRunError(f"there is no {self._folder.name}/{name}.csv")
-        again = f"Run python -m sweeps.{self._folder.name} again, or move it away."
+            raise UndecidedError(f"there is no {self._folder.name}/{name}.csv")
+        remedy = f"Run python -m sweeps.{self._folder.name} again, or move the file away."
         try:
             frame = pd.read_csv(path, dtype={"trial_id": str})
         except (ValueError, OSError, EOFError, lzma.LZMAError) as error:
-            raise UserError(f"{path} cannot be read as a table ({error}). {again}") from error
+            raise UserError(f"{path} cannot be read as a table ({error}). {remedy}") from error
         missing = [column for column in columns if column not in frame]
         if missing:
             raise UserError(
-                f"{path} lacks the column {', '.join(missing)}: another version made it. {again}"
+                f"{path} lacks the column {', '.join(missing)}. Another version of this project "
+                f"wrote it. {remedy}"
             )
-        if name == "trials" and "status" in frame:
-            frame = frame[frame.status != "failed"]
         if frame.empty:
-            raise NotRunError(f"{self._folder.name}/{name}.csv is empty")
+            raise UndecidedError(f"{self._folder.name}/{name}.csv is empty")
         return frame
 
     def trials(self, *columns: str) -> pd.DataFrame:
-        """The trials table, with what every rule reads."""
+        """The trials table, with these columns and the ones that every rule reads."""
         common = ("trial_id", "status", "seed", "batch_norm", "max_steps", "target_accuracy")
         return self.read("trials", *common, *columns)
 
     def recorded(self, name: str, settings: tuple[str, ...], *columns: str) -> pd.DataFrame:
-        """A recorder's table (or the curves), with settings of each row's trial beside."""
+        """A recorder's table, or the curves, joined with settings of each row's trial.
+
+        Args:
+            name: Name of the table, without ".csv".
+            settings: Columns of the trials table to add.
+            columns: Columns that the table must have.
+        """
         trials = self.trials(*settings)
         settings = tuple(dict.fromkeys(["trial_id", "seed", "batch_norm", *settings]))
         rows = self.read(name, "trial_id", "step", *columns)
         return rows.merge(trials[list(settings)], on="trial_id")
 
 
+def _differences(missing: Sequence[Trial], needed: Sequence[Trial]) -> str:
+    """The settings that distinguish missing trials from the other needed ones, in words."""
+
+    def values(trials, name):
+        return dict.fromkeys(getattr(trial, name) for trial in trials)
+
+    names = ["depth", *(field.name for field in dataclasses.fields(Trial))]
+    words = []
+    for name in names:
+        found = values(missing, name)
+        if name == "hidden_units" or set(found) in ({None}, set(values(needed, name))):
+            continue
+        shown = [arm_name(v) if name == "batch_norm" else "none" if v is None else v for v in found]
+        words.append(f"{name.replace('_', ' ')} {', '.join(map(str, shown))}")
+    return f" ({'; '.join(words)})" if words else ""
+
+
 def pick(frame, **values):
-    """The rows with these values; a NotRunError that names them if there are none."""
+    """The rows with these values. Raises an UndecidedError that names them if there are none."""
     for name, value in values.items():
         frame = frame[frame[name] == value]
     if frame.empty:
-        raise NotRunError(", ".join(f"{name}={value}" for name, value in values.items()))
+        words = ", ".join(f"{name}={value}" for name, value in values.items())
+        raise UndecidedError(f"there are no results with {words}")
     return frame
 
 
 def under(indexed, *key):
-    """What is under the first levels of an index; a NotRunError if nothing is."""
+    """Entries under the first levels of an index. Raises an UndecidedError if there are none."""
     try:
         return indexed.loc[key if len(key) > 1 else key[0]]
     except KeyError as error:
-        raise NotRunError(f"{key}") from error
+        words = ", ".join(map(str, key))
+        raise UndecidedError(f"there are no results for {words}") from error
 
 
 def median_steps(trials):
-    """Median steps to the target."""
+    """The median number of steps to the target."""
     return median(with_misses(trials.steps_to_target))
 
 
 def in_steps(trials):
-    """Median steps with reached/total."""
+    """The median number of steps to the target and reached/total, in words: "12 (5/5)"."""
     steps = with_misses(trials.steps_to_target)
     middle = median(steps)
     shown = f"{middle:g}" if np.isfinite(middle) else f">{trials.max_steps.max()}"
@@ -100,32 +199,46 @@ def in_steps(trials):
 
 
 def steps_by(tables, column, **values):
-    """Median steps by a column, as numbers and in words."""
+    """The median number of steps for each value of a column, as numbers and in words.
+
+    Args:
+        tables: The study's tables.
+        column: Column to group by.
+        values: Values of other columns. Only trials with these values count.
+    """
     trials = pick(tables.trials(column, "steps_to_target"), **values)
     groups = dict(list(trials.groupby(column)))
     if len(groups) < 2:
-        raise NotRunError(f"several values of {column}")
+        raise UndecidedError(f"the claim needs several values of {column}")
     medians = pd.Series({value: median_steps(group) for value, group in groups.items()})
+    if not np.isfinite(medians).any():
+        raise UndecidedError("no run reached the target, or too few for a median")
     return medians, ", ".join(f"{value}: {in_steps(group)}" for value, group in groups.items())
 
 
 def within(steps, bound):
-    """Whether the target is reached at all, and in at most so many steps."""
+    """Whether the target is reached in at most `bound` steps. A miss never is."""
     return bool(np.isfinite(steps) and steps <= bound)
 
 
 def median_percent(values):
-    """The median of shares, in words."""
+    """The median of shares, as a percentage in words."""
     return f"{values.median():.1%}"
 
 
 def or_never(steps):
-    """Steps in words."""
+    """A number of steps in words: "12", or "never" for infinity."""
     return f"{steps:g}" if np.isfinite(steps) else "never"
 
 
 def first_step(rows, level, values=None):
-    """For each run, the first step whose accuracy (or other value) is at least the level."""
+    """The first step of each run at which a value is at least `level`; infinity if none is.
+
+    Args:
+        rows: Rows with `trial_id` and `step`.
+        level: Value to reach.
+        values: Values of the rows. Default: their `test_accuracy`.
+    """
     values = rows.test_accuracy if values is None else values
     steps = rows.step.where(values >= level, np.inf)
     return steps.groupby(rows.trial_id).min().to_numpy(float)

@@ -1,4 +1,4 @@
-"""The commands, studies and claims that exist, found by looking into the folders of `sweeps`.
+"""Finds the commands, studies and claims in the folders of `sweeps`.
 
 A study is a folder with a `__main__.py` that defines `STUDY`. Its claims, if it has any, are in
 `claims.py` as `CLAIMS`. There is no list to keep up to date.
@@ -7,19 +7,22 @@ A study is a folder with a `__main__.py` that defines `STUDY`. Its claims, if it
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sweeps.harness.claims import Claim
+    from sweeps.harness.claims.evidence import Grid
     from sweeps.harness.cli.study import Study
 
 _SWEEPS = Path(__file__).parents[2]
 
 
 def commands() -> dict[str, str]:
-    """Each command's name with the first line of its docstring. Nothing is imported."""
+    """The first line of each command's docstring, by the command's name. Imports nothing."""
     return {
         path.parent.name: (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
         for path in sorted(_SWEEPS.glob("*/__main__.py"))
@@ -27,14 +30,30 @@ def commands() -> dict[str, str]:
 
 
 def study(name: str) -> Study | None:
-    """The study of this name; `None` if there is no such command, or it is not a study."""
+    """The study of this name. `None` if there is no such command, or it is not a study."""
     if name not in commands():
         return None
     return getattr(importlib.import_module(f"sweeps.{name}.__main__"), "STUDY", None)
 
 
+def grid(study_name: str) -> Grid | None:
+    """The default grid of a study, see `sweeps.harness.claims`. None if there is no such study."""
+    from sweeps.harness.cli.study import default_grid
+
+    found = study(study_name)
+    return None if found is None else functools.partial(default_grid, found)
+
+
+def captions(name: str) -> Mapping[str, str]:
+    """What to see in each chart of a command, one sentence by the pattern of its file name."""
+    if name not in commands():
+        return {}
+    module = importlib.import_module(f"sweeps.{name}.__main__")
+    return (getattr(module, "STUDY", None) or module.COMMAND).captions
+
+
 def claims() -> dict[int, tuple[str, Claim]]:
-    """Each claim by its number, with the name of the command that it belongs to.
+    """Each claim with the name of its command, by the claim's number.
 
     Raises:
         RuntimeError: If two commands use the same number.

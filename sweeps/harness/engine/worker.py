@@ -1,4 +1,4 @@
-"""The part of the engine that lives in a Dask worker. TensorFlow comes with the first trial."""
+"""The part of the engine that runs in a Dask worker. The first trial imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from sweeps.harness.trial import Trial
 if TYPE_CHECKING:
     from sweeps.harness.engine.runner import Runner
 
-# What Keras and TensorFlow import where it is installed, for wrappers that no trial uses.
+# Optional packages that Keras and TensorFlow import if installed. No trial uses them.
 _OPTIONAL = ("jax", "matplotlib", "pandas", "sklearn")
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt, in bytes
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # parameters of mallopt, from malloc.h
 
 
 class TrialWorker(WorkerPlugin):
-    """Brings the data to a worker, once, and runs trials there.
+    """Brings the data to a worker once, and runs trials there.
 
     Args:
-        dataset: What to train and test on.
-        threads: TensorFlow's threads in each trial; set before TensorFlow starts.
-        save_models: Whether results carry the trained nets.
+        dataset: Data set to train and test on.
+        threads: Number of TensorFlow threads per trial. It is set before TensorFlow starts.
+        save_models: Whether results contain the trained networks.
     """
 
     def __init__(self, dataset: Dataset, threads: int, save_models: bool):
-        self.name = f"kerasbn-{uuid.uuid4().hex}"  # several sweeps may share a cluster
+        self.name = f"kerasbn-{uuid.uuid4().hex}"  # several runs may share a cluster
         self._arguments = dataset, threads, save_models
         self._runner: Runner | None = None
 
     def run(self, trial: Trial) -> dict[str, Any]:
-        """The trial's result; see `sweeps.harness.engine.runner`."""
+        """Runs a trial and returns its result; see `sweeps.harness.engine.runner`."""
         if self._runner is None:
             _keep_freed_memory()
             os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -53,21 +53,21 @@ class TrialWorker(WorkerPlugin):
 
 @contextlib.contextmanager
 def _quick_start() -> Iterator[None]:
-    """For the import of TensorFlow: about half of the time.
+    """Halves the time to import TensorFlow, in a `with` block.
 
-    Without the optional packages that come with it (2 of 5 s), and without looking for garbage, of
-    which an import leaves little (1 s). What it leaves, half a million objects, is not looked
-    through later, either: that took a quarter of a second for each network.
+    Hiding optional packages saves 2 of 5 s. Switching off garbage collection during the import
+    saves 1 s. The half million objects that the import leaves are then excluded from garbage
+    collection, because scanning them took a quarter of a second per network.
     """
-    left_out = [name for name in _OPTIONAL if name not in sys.modules]
+    hidden = [name for name in _OPTIONAL if name not in sys.modules]
     collecting = gc.isenabled()
     gc.disable()
-    # None: as if it was not installed
-    sys.modules.update(dict.fromkeys(left_out))  # type: ignore[arg-type]
+    # Importing a module that is None fails.
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
         yield
     finally:
-        for name in left_out:
+        for name in hidden:
             del sys.modules[name]
         gc.freeze()
         if collecting:
@@ -75,18 +75,24 @@ def _quick_start() -> Iterator[None]:
 
 
 def _keep_freed_memory():
-    """Has glibc keep what TensorFlow frees for its next operation, as it does by itself elsewhere.
+    """Lets glibc keep the memory that one TensorFlow operation frees for the next operation.
 
-    Dask sets its workers to give freed memory back to the system at once. Each operation then pages
-    its output in anew: a training step of the depth sweep took 1.65 times as long.
+    This is glibc's default, but Dask makes its workers return freed memory to the system at once.
+    Each operation then has to request memory for its output again. That made a training step of the
+    depth study take 1.65 times as long.
     """
     glibc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(glibc, "mallopt"):
         glibc.mallopt(_M_TRIM_THRESHOLD, 2**30)
-        glibc.mallopt(_M_MMAP_THRESHOLD, 2**25)  # the most that it takes
+        glibc.mallopt(_M_MMAP_THRESHOLD, 2**25)  # the largest value that glibc accepts
 
 
 def run_trial(plugin: str, trial: Trial) -> dict[str, Any]:
-    """The task: runs a trial on the worker that it is called on."""
+    """The Dask task. Runs a trial on the worker that executes the task.
+
+    Args:
+        plugin: Name of the worker's `TrialWorker`.
+        trial: The trial.
+    """
     worker: Any = get_worker()  # Dask's type of its plugins has no `run`
     return worker.plugins[plugin].run(trial)

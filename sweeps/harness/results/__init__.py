@@ -1,1 +1,1 @@
-"""Stored trials, the tables made from them, and what produced them."""
+"""Stores the results of trials, makes tables from them, and records their provenance."""

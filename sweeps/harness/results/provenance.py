@@ -1,4 +1,4 @@
-"""What produced a number: versions, processor, commit, and a fingerprint of the code."""
+"""Provenance of results: versions, processor, commit, and a fingerprint of the code."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def environment() -> dict[str, str]:
 def code_fingerprint() -> str:
     """16 hexadecimal digits that identify the code that can change a number.
 
-    The fingerprint covers our sources and the versions of the packages that they run on. Comments,
-    docstrings and formatting do not count, so that tables stay valid when prose is rewritten.
-    Nothing is imported.
+    The fingerprint covers this project's sources and the versions of the packages that they use.
+    Comments, docstrings and formatting do not count, so that tables stay valid when prose is
+    rewritten. The sources are read, not imported.
 
     Raises:
         RuntimeError: If an entry of `SOURCES` matches no file.
@@ -61,8 +61,8 @@ def canonical_c(source: str) -> str:
 
 
 def commit() -> str:
-    """The commit of the checkout, with "+" if it has changes; empty outside a checkout."""
-    # Results are what a run writes. They are not changes of the code.
+    """The commit of the checkout, with "+" if the code has changes. Empty outside a checkout."""
+    # Only the code counts. A run writes its own changes under results/.
     git = ["git", "-C", str(_folder("sweeps"))]
     try:
         head = _output([*git, "describe", "--always", "--abbrev=12"])
@@ -73,7 +73,7 @@ def commit() -> str:
 
 
 def cpu_name() -> str:
-    """The processor's name, if the system reports one."""
+    """The processor's name, or its architecture if the system reports no name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
@@ -82,7 +82,7 @@ def cpu_name() -> str:
 
 
 def _sources(folder, pattern):
-    """(relative path, text) of each file that matches; an error if none does."""
+    """The relative path and the text of each matching file. Raises an error if none matches."""
     paths = sorted(folder.glob(pattern))
     if not paths:
         raise RuntimeError(
@@ -100,7 +100,7 @@ def _canonical(node: Any) -> Any:
     fields = dict(ast.iter_fields(node))
     if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
         fields["body"] = _without_docstring(node.body)
-    # Newer versions of Python have further fields, which are empty in older code.
+    # Empty fields do not count, because newer versions of Python add some to the same code.
     kept = [(name, _canonical(value)) for name, value in fields.items() if value not in (None, [])]
     return type(node).__name__, kept
 

@@ -1,10 +1,10 @@
-"""One JSON file a finished trial, written whole or not at all, so that a killed run loses nothing.
+"""Stores one JSON file per finished trial. A file is written whole or not at all.
 
     FOLDER/trials/<trial id>.json
 
-A record holds the trial's configuration, its result and curve, and what it was made with (see
-`sweeps.harness.results.provenance`). Every other file of a study is made from these records and
-can be made again.
+A killed run therefore loses no finished trial. A record holds the trial's configuration, its result
+and curve, and its provenance (see `sweeps.harness.results.provenance`). All other files of a study
+are made from these records and can be rebuilt.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any
 
 from sweeps.harness.errors import UserError
 
-FORMAT = 1  # of a record; raised when an older reader would misread it
+FORMAT = 1  # format of a record, increased when an older reader would misread a new record
 
 
 class Store:
     """The finished trials of one study on one data set.
 
     Args:
-        folder: The study's folder, RESULTS_DIR/DATASET/STUDY; made if it is not there.
+        folder: The study's results folder, RESULTS_DIR/DATASET/STUDY. It is created if missing.
 
     Raises:
         UserError: If the folder cannot be written to.
@@ -44,7 +44,7 @@ class Store:
             raise _unwritable(folder, error) from error
 
     def read(self) -> list[dict[str, Any]]:
-        """All records, in the order of their ids; damaged files are set aside with a message.
+        """Reads all records, in the order of their ids. Renames damaged files, with a message.
 
         Raises:
             UserError: If a record was written by a newer version of the format.
@@ -52,17 +52,17 @@ class Store:
         return [r for path in sorted(self._trials.glob("*.json")) if (r := _read(path)) is not None]
 
     def write(self, record: dict[str, Any]) -> None:
-        """Adds a record, or replaces that of the same trial."""
+        """Adds a record, or replaces the record of the same trial."""
         record = {"format": FORMAT, **record}
         text = json.dumps(_finite(record), allow_nan=False)
         write_whole(self._trials / f"{record['trial_id']}.json", text.encode())
 
     def model_path(self, trial_id: str) -> Path:
-        """Where a trial's trained network is kept."""
+        """Path of a trial's trained network. The file may not exist."""
         return self.folder / "models" / f"{trial_id}.keras"
 
     def write_model(self, trial_id: str, content: bytes) -> None:
-        """Keeps a trained network, as the bytes of a `.keras` file."""
+        """Saves a trained network, given as the bytes of a `.keras` file."""
         path = self.model_path(trial_id)
         try:
             path.parent.mkdir(exist_ok=True)
@@ -74,8 +74,12 @@ class Store:
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a file so that readers see all of it or nothing, and two writers never mix.
 
+    Args:
+        path: Path of the file.
+        content: New content of the file.
+
     Raises:
-        UserError: If it cannot be written; the file that was there before stays.
+        UserError: If the file cannot be written. An existing file then stays as it was.
     """
     temporary = None
     try:
@@ -86,7 +90,7 @@ def write_whole(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # temporary files are made for their owner alone
+        os.chmod(temporary, 0o644)  # by default, only the owner may read a temporary file
         os.replace(temporary, path)
     except OSError as error:
         if temporary is not None:
@@ -95,13 +99,19 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def conflicts(records: Iterable[dict[str, Any]], code: str, data: str) -> str | None:
-    """In words, how finished trials differ in code or data from what would run now; `None`: not."""
+    """Describes how finished trials differ from a new run. `None` if they do not.
+
+    Args:
+        records: All stored records.
+        code: Code fingerprint of the new run.
+        data: Fingerprint of its data set.
+    """
     finished = [r for r in records if r["status"] != "failed"]
     other_code = sum(r["environment"]["code"] != code for r in finished)
     other_data = sum(r["data"] != data for r in finished)
     differences = [
-        f"{count} of {len(finished)} with other {what}"
-        for count, what in ((other_code, "code"), (other_data, "data"))
+        f"{count} of {len(finished)} with other {name}"
+        for count, name in ((other_code, "code"), (other_data, "data"))
         if count
     ]
     return " and ".join(differences) or None
@@ -120,22 +130,23 @@ def _read(path):
             "diverged",
             "failed",
         ):
-            raise ValueError("not a trial's record")
+            raise ValueError("not a record of this trial")
         return record
-    except FileNotFoundError:  # another run has just set it aside
+    except FileNotFoundError:  # another run has just renamed it
         return None
     except (ValueError, KeyError, TypeError) as error:
         aside = path.with_name(path.name + ".damaged")
         os.replace(path, aside)
         print(
-            f"{path} is damaged ({error}): set aside as {aside.name}; its trial will run again.",
+            f"{path} is damaged ({error}). It is renamed to {aside.name}, and the trial will run "
+            "again.",
             file=sys.stderr,
         )
         return None
 
 
 def _finite(value):
-    """JSON has no NaN and no infinity: they become null."""
+    """The value with NaN and infinities replaced by `None`, because JSON has neither."""
     if isinstance(value, dict):
         return {k: _finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -145,6 +156,6 @@ def _finite(value):
 
 def _unwritable(path, error):
     return UserError(
-        f"cannot write {path}: {error.strerror or error}. Finished trials are kept. Make room or "
-        "get permission there, or choose another --results_dir, and start again."
+        f"cannot write {path}: {error.strerror or error}. Finished trials are kept. Free some "
+        "space, get write permission, or choose another --results_dir. Then run the command again."
     )

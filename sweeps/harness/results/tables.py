@@ -1,16 +1,16 @@
-"""From stored records to pandas tables. Censoring is decided here, and nowhere else.
+"""Makes pandas tables from stored records, and decides how censored trials count.
 
 A trial that did not reach the target within its budget is censored: `reached` is false and
-`steps_to_target` is blank, never a number. Medians, minima and maxima of the summary count it as
-infinite, and stand beside `reached` and `total`. A diverged trial is a miss like any other; a
-failed one (it crashed) is no result and is in no summary.
+`steps_to_target` is blank, never a number. In the summary, medians, minima and maxima count it as
+infinite, and the columns `reached` and `total` show how many trials are censored. A diverged trial
+is a miss like any other. A failed trial crashed, so it has no result and is in no summary.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import lzma
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from sweeps.harness.results.store import write_whole
 from sweeps.harness.trial import Trial, arm_name
 
 _TRIAL_FIELDS = [f.name for f in dataclasses.fields(Trial)]
-_BEFORE = ["trial_id", "study", "dataset", "status", "seed", "depth"]
+_FIRST_COLUMNS = ["trial_id", "study", "dataset", "status", "seed", "depth"]
 _RESULTS = {
     "reached": "boolean",
     "steps_to_target": "Int64",
@@ -44,23 +44,28 @@ _NULLABLE = {
     "bn_virtual_batch_size": "Int64",
     "group_norm": "Int64",
     "train_examples": "Int64",
+    "train_size": "Int64",
 }
 TRIAL_COLUMNS = [
-    *_BEFORE,
-    *[name for name in _TRIAL_FIELDS if name not in _BEFORE],
+    *_FIRST_COLUMNS,
+    *[name for name in _TRIAL_FIELDS if name not in _FIRST_COLUMNS],
     *_RESULTS,
     *_ENVIRONMENT,
     "commit",
     "finished_at",
+    "train_size",
 ]
 
 
 class Tables(NamedTuple):
-    """The tables of a study; see the README for their columns.
+    """The tables of a study.
 
-    Attributes: trials: One row a trial. curves: One row a step of a trial. summary: One row a point
-        of the grid. recorded: What was measured besides, by the name of its recorder, whose columns
-        follow on `trial_id` and `step`; see `sweeps.harness.training.recorders`.
+    Attributes:
+        trials: One row per trial: its configuration, result and provenance.
+        curves: One row per recorded step of a trial: training loss and test accuracy.
+        summary: One row per point of the grid: medians over the seeds.
+        recorded: Tables of the recorders, by the recorder's name. Their first columns are
+            `trial_id` and `step`; see `sweeps.harness.training.recorders`.
     """
 
     trials: pd.DataFrame
@@ -70,12 +75,12 @@ class Tables(NamedTuple):
 
 
 def from_records(records: Iterable[dict[str, Any]], varied: Sequence[str]) -> Tables:
-    """The tables of a study.
+    """Makes the tables of a study.
 
     Args:
-        records: What the store holds.
-        varied: The columns that the study varies, most important first. Columns in which the trials
-            differ besides are found and added to the summary.
+        records: All records in the study's store.
+        varied: Columns that the study varies, most important first. The summary also gets every
+            other column in which the trials differ.
     """
     records = list(records)
     trials = trials_table(records)
@@ -83,15 +88,50 @@ def from_records(records: Iterable[dict[str, Any]], varied: Sequence[str]) -> Ta
     return Tables(trials, curves_table(records), summary, recorded_tables(records))
 
 
+def select(tables: Tables, trial_ids: Collection[str], varied: Sequence[str]) -> Tables:
+    """The tables of some of the trials.
+
+    Args:
+        tables: Tables of all trials.
+        trial_ids: Ids of the trials to keep.
+        varied: Columns that the study varies.
+    """
+
+    def keep(frame):
+        return frame[frame.trial_id.isin(list(trial_ids))]
+
+    trials = keep(tables.trials)
+    recorded = {name: keep(frame) for name, frame in tables.recorded.items()}
+    return Tables(trials, keep(tables.curves), summary_table(trials, varied), recorded)
+
+
+def irreplaceable(folder: Path, about_to_run: Collection[str] = ()) -> set[str]:
+    """Ids of the trials that new tables would lose: they are in trials.csv but have no record.
+
+    Args:
+        folder: The study's results folder.
+        about_to_run: Ids of the trials of this run. A folder with records may lack some of these,
+            because the run makes them again. A folder without any record holds published results,
+            in which every trial counts.
+    """
+    path = folder / "trials.csv"
+    if not path.exists():
+        return set()
+    # The record of a damaged file keeps its name, with another ending.
+    records = {record.name.partition(".")[0] for record in (folder / "trials").glob("*.json*")}
+    lost = set(pd.read_csv(path, usecols=["trial_id"], dtype=str).trial_id) - records
+    return lost - set(about_to_run) if records else lost
+
+
 def trials_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One row a trial, in the order of the configurations."""
+    """One row per trial, sorted by configuration."""
     frame = pd.DataFrame([_row(r) for r in records], columns=TRIAL_COLUMNS).astype(_RESULTS)
     frame = frame.astype(_NULLABLE)
     return frame.sort_values(["depth", "batch_norm", *_other_fields(frame), "seed", "trial_id"])
 
 
 def curves_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One row a step; `test_accuracy` is blank where the test set was not evaluated in full."""
+    """One row per step. `test_accuracy` is blank unless the whole test set was evaluated."""
     rows = [
         (record["trial_id"], *point)
         for record in sorted(records, key=lambda r: r["trial_id"])
@@ -102,7 +142,7 @@ def curves_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def recorded_tables(records: Sequence[dict[str, Any]]) -> dict[str, pd.DataFrame]:
-    """A table for each recorder, with the rows of all trials, by trial and step."""
+    """One table per recorder with the rows of all trials, sorted by trial and step."""
     rows: dict[str, list] = {}
     columns: dict[str, list[str]] = {}
     for record in sorted(records, key=lambda r: r["trial_id"]):
@@ -113,7 +153,7 @@ def recorded_tables(records: Sequence[dict[str, Any]]) -> dict[str, pd.DataFrame
 
 
 def summary_table(trials: pd.DataFrame, varied: Sequence[str]) -> pd.DataFrame:
-    """One row a point of the grid: how many of its seeds reached the target, and how soon."""
+    """One row per point of the grid: how many seeds reached the target, and how soon."""
     finished = trials[trials.status != "failed"]
     by = varying_columns(finished, varied)
     rows = [
@@ -125,7 +165,7 @@ def summary_table(trials: pd.DataFrame, varied: Sequence[str]) -> pd.DataFrame:
 
 
 def varying_columns(trials: pd.DataFrame, varied: Sequence[str]) -> list[str]:
-    """`varied`, then each field of `Trial` that still differs where all of those agree."""
+    """`varied`, then every field of `Trial` that differs among trials with equal `varied`."""
     by = list(varied)
     for name in _TRIAL_FIELDS:
         if name in by or name == "seed" or name not in trials:
@@ -136,11 +176,14 @@ def varying_columns(trials: pd.DataFrame, varied: Sequence[str]) -> list[str]:
 
 
 def by_series(trials: pd.DataFrame, *x: str) -> list[tuple[str, pd.DataFrame]]:
-    """The trials that belong on one line of a chart, with its label; failed ones left out.
+    """Groups trials into the lines of a chart. Failed trials are left out.
 
     Args:
         trials: The trials table.
         x: Columns along the line.
+
+    Returns:
+        The label and the trials of each line.
     """
     finished = trials[trials.status != "failed"]
     arms = [c for c in varying_columns(finished, [*x, "batch_norm"]) if c not in x]
@@ -151,62 +194,58 @@ def by_series(trials: pd.DataFrame, *x: str) -> list[tuple[str, pd.DataFrame]]:
 
 
 def side_by_side(trials: pd.DataFrame, *x: str) -> pd.DataFrame:
-    """The summary for a person: a row for each value of `x`, the series side by side, as texts.
+    """The summary for printing: a row for each value of `x`, with the series side by side.
 
-    What its numbers are stands in `heading`, so that the table fits a narrow terminal.
+    `heading` explains the numbers, so that the table fits into a narrow terminal.
+
+    Args:
+        trials: The trials table.
+        x: Columns that label the rows.
     """
     columns = {}
     for label, group in by_series(trials, *x):
-        cells = {
-            # A blank is equal to itself only as a text.
-            tuple("" if pd.isna(value) else value for value in key): (
-                _summarize(part),
-                part.max_steps.max(),
-            )
-            for key, part in group.groupby(list(x), dropna=False)
-        }
-        columns[label] = {
-            key: f"{_steps(cell['median_steps'], budget)} ({cell['reached']}/{cell['total']})"
-            for key, (cell, budget) in cells.items()
-        }
-        columns["seconds" + " " * len(columns)] = {  # blanks tell columns of one title apart
-            key: "-" if np.isinf(cell["median_seconds"]) else f"{cell['median_seconds']:.2f}"
-            for key, (cell, _) in cells.items()
-        }
-    rows = {key for column in columns.values() for key in column}
-    lines = [
-        [*key, *(column.get(key, "") for column in columns.values())]
-        for key in sorted(rows, key=lambda row: [(value != "", value) for value in row])
-    ]
-    return pd.DataFrame(lines, columns=[*(name.replace("_", " ") for name in x), *columns])
+        points = _points(group, x)
+        columns[label] = {key: _steps_cell(point) for key, point in points.items()}
+        title = "seconds" + " " * len(columns)  # trailing blanks make each title unique
+        columns[title] = {key: _seconds_cell(point) for key, point in points.items()}
+    keys = sorted({key for column in columns.values() for key in column}, key=_blanks_first)
+    rows = [[*key, *(column.get(key, "") for column in columns.values())] for key in keys]
+    return pd.DataFrame(rows, columns=[*(name.replace("_", " ") for name in x), *columns])
 
 
 def heading(trials: pd.DataFrame) -> str:
-    """What the numbers of `side_by_side` are."""
+    """Explains the numbers in `side_by_side`."""
     every = trials.eval_every.max()
-    exactness = "" if every == 1 else f"\nThe target is looked at every {every} steps."
+    exactness = "" if every == 1 else f"\nThe target is checked every {every} steps."
     return (
-        f"Median steps to {target(trials)} test accuracy (seeds that got there), median seconds"
+        f"Median steps to {target(trials)} test accuracy (seeds that reached it), median seconds"
         f"{exactness}"
     )
 
 
 def target(trials: pd.DataFrame) -> str:
-    """The trials' target accuracy in print, such as "90%"."""
+    """The trials' target accuracy as text, such as "90%"."""
     return f"{100 * trials.target_accuracy.iloc[0]:g}%"
 
 
 def first_seed(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials of the lowest seed, for charts of single runs; failed ones are left out."""
+    """The trials of the lowest seed, for charts of single runs. Failed trials are left out."""
     return trials[(trials.seed == trials.seed.min()) & (trials.status != "failed")]
 
 
 def write(tables: Tables, folder: Path) -> list[Path]:
-    """Writes all tables and returns their paths.
+    """Writes all tables.
 
     The trials and the summary are plain CSV files in full precision. The curves and the recorders'
-    tables, most of the bytes, are compressed CSV files (`pandas.read_csv` reads them as they are)
-    with nine significant digits, which identify every float32 number.
+    tables hold most of the bytes, so they become compressed CSV files, which `pandas.read_csv`
+    reads directly. Their numbers have nine significant digits, enough to identify every float32.
+
+    Args:
+        tables: The tables.
+        folder: Folder for the files.
+
+    Returns:
+        The paths of all files written.
     """
     paths = []
     for name in ("trials", "summary"):
@@ -216,17 +255,17 @@ def write(tables: Tables, folder: Path) -> list[Path]:
         paths.append(folder / f"{name}.csv.xz")
         text = frame.to_csv(index=False, float_format="%.9g")
         write_whole(paths[-1], lzma.compress(text.encode()))
-        (folder / f"{name}.csv").unlink(missing_ok=True)  # the form of older versions
+        (folder / f"{name}.csv").unlink(missing_ok=True)  # older versions wrote this file
     return paths
 
 
 def with_misses(values: pd.Series) -> np.ndarray:
-    """Steps or seconds to target as floats, a miss as infinity."""
+    """Steps or seconds to the target as floats, with infinity for a miss."""
     return values.astype("Float64").fillna(np.inf).to_numpy(float)
 
 
 def median(values: np.ndarray) -> float:
-    """Median that takes infinities; blank (NaN) of nothing."""
+    """The median of numbers that may be infinite. NaN if there are no numbers."""
     if len(values) == 0:
         return float("nan")
     ordered = np.sort(values)
@@ -247,8 +286,34 @@ def _summarize(group):
     }
 
 
-def _steps(median_steps, budget):
-    return f">{budget}" if np.isinf(median_steps) else f"{median_steps:g}"
+def _points(trials, x):
+    """The trials of each point along `x`, by the point's values. A blank value becomes "".
+
+    NaN would not do, because it is not equal to itself.
+    """
+    return {
+        tuple("" if pd.isna(value) else value for value in key): point
+        for key, point in trials.groupby(list(x), dropna=False)
+    }
+
+
+def _steps_cell(trials):
+    """Median steps and reached/total, as text."""
+    cell = _summarize(trials)
+    steps = cell["median_steps"]
+    shown = f">{trials.max_steps.max()}" if np.isinf(steps) else f"{steps:g}"
+    return f"{shown} ({cell['reached']}/{cell['total']})"
+
+
+def _seconds_cell(trials):
+    """Median seconds, as text. "-" for a miss."""
+    seconds = median(with_misses(trials.seconds_to_target))
+    return "-" if np.isinf(seconds) else f"{seconds:.2f}"
+
+
+def _blanks_first(key):
+    """Sort key that puts blanks before numbers, with which they cannot be compared."""
+    return [(value != "", value) for value in key]
 
 
 def _label(arm):
@@ -281,7 +346,7 @@ def _trial(record):
     except TypeError as error:
         raise UserError(
             f"trials/{record['trial_id']}.json of {record['study']} was written by another version "
-            f"({error}). Move it away, or choose another --results_dir."
+            f"({error}). Move the file away, or choose another --results_dir."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Scalars and hyperparameters of every trial, for `tensorboard --logdir`."""
+"""Writes the scalars, histograms and hyperparameters of trials for `tensorboard --logdir`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ _METRICS = ("steps_to_target", "seconds_to_target", "final_accuracy")
 
 
 def write(records: Sequence[dict[str, Any]], folder: Path) -> Path:
-    """Writes one run a trial, in place of what was there; returns the folder.
+    """Writes one TensorBoard run per trial. Failed trials are left out.
 
     Args:
-        records: What the store holds; failed trials are left out.
-        folder: The log directory.
+        records: All records in the study's store.
+        folder: Log directory. Its old content is deleted.
+
+    Returns:
+        The log directory.
     """
     with quiet_start():
         import tensorflow as tf
         from tensorboard.plugins.hparams import api as hparams
 
-    shutil.rmtree(folder, ignore_errors=True)  # event files are appended to, never replaced
+    shutil.rmtree(folder, ignore_errors=True)  # TensorFlow only ever appends to event files
     for record in records:
         if record["status"] == "failed":
             continue
@@ -45,10 +48,20 @@ def write(records: Sequence[dict[str, Any]], folder: Path) -> Path:
     return folder
 
 
-def _write_histograms(record):
-    """What the recorder of histograms found, as TensorBoard has them: rows of low, high, count."""
-    import tensorflow as tf
+def histogram_metadata() -> Any:
+    """The metadata that mark a tensor as a histogram for TensorBoard.
+
+    The function behind it is private to TensorBoard's plugin. The public `tf.summary.histogram`
+    needs the raw values, and the records hold only their counts.
+    """
     from tensorboard.plugins.histogram import metadata
+
+    return metadata.create_summary_metadata(None, None)
+
+
+def _write_histograms(record):
+    """Writes the recorded histograms in TensorBoard's format: rows of low, high, count."""
+    import tensorflow as tf
 
     recorded = record.get("recorded", {}).get("histograms", {"columns": [], "rows": []})
     for step, *values in recorded["rows"]:
@@ -59,12 +72,12 @@ def _write_histograms(record):
             f"{row['tensor']}/layer{row['layer']}",
             np.stack([edges[:-1], edges[1:], counts], axis=1),
             step=step,
-            metadata=metadata.create_summary_metadata(None, None),
+            metadata=histogram_metadata(),
         )
 
 
 def _hyperparameters(trial):
-    """The trial's fields as TensorBoard takes them: texts, numbers and booleans."""
+    """The trial's fields in the types that TensorBoard accepts: strings, numbers and booleans."""
     fields = {
         name: "-".join(map(str, value)) if isinstance(value, list) else value
         for name, value in trial.to_json().items()

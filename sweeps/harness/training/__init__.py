@@ -1,1 +1,1 @@
-"""From a trial to its result: networks, training with evaluation, and recorders."""
+"""Builds a trial's network, trains it with evaluation, and records measurements."""

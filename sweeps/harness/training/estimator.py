@@ -1,15 +1,12 @@
-"""Training with evaluation, in the terms of `tf.estimator`, on Keras 3.
+"""Trains and evaluates networks, with the names and roles of `tf.estimator`, on Keras 3.
 
     estimator = Estimator(model_fn, params)
     history = train_and_evaluate(
         estimator, TrainSpec(batches, 1000), EvalSpec(test_set, 1, 0.9, True)
     )
 
-Steps to target are exact without classifying the whole test set after every step. An evaluation
-ends as soon as more images are wrong than the target allows. Those that were given the least
-probability of their class before, and those of the classes that this net confuses, come first,
-since they are the likeliest to be wrong: about two thousand images settle what ten thousand would.
-All are classified when the target is reached, and for the curve.
+A check of the target stops early on a miss; see `sweeps.harness.training.test_set`. The whole test
+set is classified when the target is reached, and for the points of the accuracy curve.
 """
 
 from __future__ import annotations
@@ -28,12 +25,13 @@ from sweeps.harness.training.test_set import TestSet
 
 
 class TrainSpec(NamedTuple):
-    """Where the training batches come from, and how many steps to take at most.
+    """The training batches and the budget.
 
     Attributes:
-        input_fn: Returns an endless iterator of (images, labels), NumPy arrays of one batch size.
+        input_fn: Returns an endless iterator of mini-batches (images, labels), as NumPy arrays. All
+            have the same size.
         max_steps: Budget in training steps.
-        steps_per_execution: Up to so many steps run in one call of the compiled function.
+        steps_per_execution: Largest number of steps per call of the compiled function. Default: 1.
     """
 
     input_fn: Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
@@ -42,15 +40,16 @@ class TrainSpec(NamedTuple):
 
 
 class EvalSpec(NamedTuple):
-    """When to look at the test set, and for what.
+    """The test set, the target, and the steps after which to evaluate.
 
     Attributes:
         input_fn: Returns the `TestSet`.
-        every_steps: Steps between two looks at the target.
-        target_accuracy: Share of the test set that must be right; `None`: there are no classes, and
-            the test set is not looked at.
-        stop_at_target: Whether training ends when it is.
-        curve_every: Steps between two full evaluations; 0: after the last step alone.
+        every_steps: Training steps between two checks of the target.
+        target_accuracy: Share of the test set to classify correctly. `None` for a regression, which
+            is not evaluated.
+        stop_at_target: Whether training ends when the target is reached.
+        curve_every: Training steps between two full evaluations. 0, the default, evaluates after
+            the last step only.
     """
 
     input_fn: Callable[[], TestSet]
@@ -61,28 +60,32 @@ class EvalSpec(NamedTuple):
 
 
 class Recorder(Protocol):
-    """Measures something in the course of a run; see `sweeps.harness.training.recorders`."""
+    """Takes measurements during a run; see `sweeps.harness.training.recorders`."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the values in a row."""
 
     def start(self) -> None:
-        """A run begins."""
+        """Called at the start of a run."""
 
     def after_execution(self) -> None:
-        """The training step (or several) was taken."""
+        """Called after each call of the compiled function. A call takes one or more steps."""
 
     def rows(self, step: int) -> list[tuple]:
-        """What is found after a step, 0 for the start; the run goes on as if nothing was."""
+        """Measures, and returns rows of values. Leaves the network and the optimizer unchanged.
+
+        Args:
+            step: Number of training steps so far. 0 is the start.
+        """
 
 
 class RecordSpec(NamedTuple):
-    """What to measure besides, and when.
+    """The recorders of a run, and the steps after which they measure.
 
     Attributes:
-        recorders: By name.
-        steps: After which steps; 0: at the start.
+        recorders: Recorders by name. Default: none.
+        steps: Training steps after which they measure. 0 is the start.
     """
 
     recorders: Mapping[str, Recorder] = MappingProxyType({})
@@ -91,18 +94,28 @@ class RecordSpec(NamedTuple):
 
 @dataclasses.dataclass
 class History:
-    """What a training run gave.
+    """The results of a training run.
 
-    Attributes: status: "done", or "diverged" where the loss became NaN or infinite, which ends the
-        run. reached: Whether the target was. steps_to_target: The first step (of those looked at)
-        after which it was; `None` if none. seconds_to_target: Time of the training steps up to
-        there, without evaluation or compilation. final_step: Steps taken. final_accuracy: On the
-        whole test set after the last step; `None` if diverged. best_accuracy: The best of the full
-        evaluations; `None` if there was none. final_loss: Training loss of the last batch.
-        seconds_per_step: Median over the training steps. seconds_total: All of it, evaluation
-        included. curve: (step, training loss, test accuracy or `None` where it was not measured in
-        full). With several steps an execution: the loss is their mean. recorded: For each recorder
-        its columns and rows, of which the first value is the step.
+    Times are in seconds. Losses and accuracies are means over examples, accuracies from 0 to 1.
+
+    Attributes:
+        status: "done", or "diverged" if the loss became NaN or infinite, which ends the run.
+        reached: Whether the target was reached.
+        steps_to_target: The first checked step after which the target was reached. `None` for a
+            miss.
+        seconds_to_target: Time of the training steps up to the target, without evaluation and
+            compilation. `None` for a miss.
+        final_step: Number of steps taken.
+        final_accuracy: Accuracy on the whole test set after the last step. `None` if the run
+            diverged, and for a regression.
+        best_accuracy: The best accuracy of all full evaluations. `None` if there were none.
+        final_loss: Training loss of the last mini-batch.
+        seconds_per_step: Median time of a training step.
+        seconds_total: Time of the whole run, including evaluation.
+        curve: Points (step, training loss, test accuracy), one per call of the compiled function.
+            The loss is the mean over the steps of the call. The accuracy is `None` unless the whole
+            test set was evaluated.
+        recorded: The columns and rows of each recorder, by name. Each row starts with the step.
     """
 
     status: str = "done"
@@ -122,10 +135,14 @@ class History:
 class Estimator:
     """A network with its compiled training step, for any number of runs that differ in their seed.
 
-    Args: model_fn: Makes the `EstimatorSpec` from `params`. params: Its argument; `batch_size`,
-        `jit_compile` and `steps_per_execution` are read from it.
+    Args:
+        model_fn: Function of (params). Makes the `EstimatorSpec`.
+        params: Argument of `model_fn`. Its attributes `batch_size`, `jit_compile` and
+            `steps_per_execution` configure the training step.
 
-    Attributes: model: The network. loss: Its loss, of (labels, outputs).
+    Attributes:
+        model: The network.
+        loss: The loss, a function of (labels, outputs).
     """
 
     def __init__(self, model_fn: Callable[[Any], EstimatorSpec], params: Any):
@@ -144,29 +161,34 @@ class Estimator:
         self._step = self._compiled_step()
         self._steps = self._compiled_steps() if params.steps_per_execution > 1 else None
         self._classify = self._compiled_classification()
-        # Tracing and the first call take seconds, which are no part of any run's time.
+        # Tracing and the first call take seconds, which must not count in the first run.
         shapes = [(params.batch_size, *each.shape[1:]) for each in self._batch]
         dtypes = [each.dtype.as_numpy_dtype for each in self._batch]
         x, y = map(np.zeros, shapes, dtypes)
         self.train_steps([(x, y)])
 
     def initialize(self, params: Any) -> None:
-        """Starts over: initial weights of `params` (the same network), and a fresh optimizer."""
+        """Resets the optimizer, and draws the initial weights of a run.
+
+        Args:
+            params: Parameters of the run. They must describe the same network.
+        """
         for variable, start in zip(self._variables, self._start, strict=True):
             variable.assign(start)
         self._draw_weights(params)
 
     def train_steps(self, batches: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:
-        """A step on each batch; returns the losses, each from before its step."""
+        """Takes one step per mini-batch; returns the losses, each from before its step."""
         if self._steps is None:
             return [float(self._step(*batch).numpy()) for batch in batches]
         images, labels = zip(*batches, strict=True)
         return self._steps(np.stack(images), np.stack(labels)).numpy().tolist()
 
     def classify(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Whether each image is classified rightly, and the probability that its class is given.
+        """Classifies images in inference mode, in which batch norm uses its moving averages.
 
-        In inference mode: batch norm uses its moving averages.
+        Returns:
+            Whether each image is classified correctly, and the probability of its class.
         """
         right, probability = self._classify(images, labels)
         return right.numpy(), probability.numpy()
@@ -216,48 +238,33 @@ def train_and_evaluate(
     eval_spec: EvalSpec,
     record_spec: RecordSpec = RecordSpec(),  # noqa: B008  it is immutable
 ) -> History:
-    """Trains to the target (if it ends there), the budget's end, or a loss that is not finite."""
+    """Trains and evaluates a network.
+
+    Training ends at the end of the budget, at a loss that is not finite, or at the target if
+    `eval_spec.stop_at_target` is true.
+
+    Args:
+        estimator: The network, initialized for this run.
+        train_spec: Training batches and budget.
+        eval_spec: Test set and target.
+        record_spec: Recorders.
+    """
     start = time.perf_counter()
-    history = History()
-    test_set, classify = eval_spec.input_fn(), estimator.classify
-    batches = train_spec.input_fn()
-    seconds = []
-    for name, recorder in record_spec.recorders.items():
-        recorder.start()
-        history.recorded[name] = {"columns": list(recorder.columns), "rows": []}
-    _record(history, record_spec, 0)
-    step = 0
-    while step < train_spec.max_steps:
-        fed = [next(batches) for _ in range(_next_stop(step, train_spec, eval_spec, record_spec))]
-        before = time.perf_counter()
-        losses = estimator.train_steps(fed)
-        seconds += [(time.perf_counter() - before) / len(fed)] * len(fed)
-        finite = np.isfinite(losses)
-        if not finite.all():
-            taken = int(np.argmin(finite)) + 1
-            history.final_step, history.final_loss = step + taken, losses[taken - 1]
-            history.status, history.final_accuracy = "diverged", None
-            history.curve.append((history.final_step, history.final_loss, None))
+    history, seconds = History(), []
+    test_set, batches = eval_spec.input_fn(), train_spec.input_fn()
+    _start_recording(history, record_spec)
+    while history.final_step < train_spec.max_steps:
+        count = _steps_to_next_stop(history.final_step, train_spec, eval_spec, record_spec)
+        losses = _take_steps(estimator, [next(batches) for _ in range(count)], seconds)
+        if not np.isfinite(losses).all():
+            _note_divergence(history, losses)
             break
-        step += len(fed)
-        history.final_step, history.final_loss = step, losses[-1]
-        for recorder in record_spec.recorders.values():
-            recorder.after_execution()
-        targeted = eval_spec.target_accuracy is not None
-        target = eval_spec.target_accuracy or 0.0
-        looking = targeted and not history.reached and step % eval_spec.every_steps == 0
-        on_curve = eval_spec.curve_every > 0 and step % eval_spec.curve_every == 0
-        accuracy = None
-        if targeted and (on_curve or step == train_spec.max_steps):
-            accuracy = test_set.accuracy(classify)
-        elif looking:
-            accuracy = test_set.accuracy(classify, at_least=target)
-        history.curve.append((step, sum(losses) / len(losses), accuracy))
-        history.final_accuracy = accuracy
-        _record(history, record_spec, step)
-        if looking and accuracy is not None and accuracy >= target:
-            history.reached = True
-            history.steps_to_target, history.seconds_to_target = step, sum(seconds)
+        _note_steps(history, losses, record_spec)
+        accuracy = _evaluate(estimator, test_set, history, train_spec, eval_spec)
+        _note_accuracy(history, losses, accuracy)
+        _record(history, record_spec)
+        if _reaches_target(accuracy, history, eval_spec):
+            _note_target(history, seconds)
             if eval_spec.stop_at_target:
                 break
     history.best_accuracy = max((a for _, _, a in history.curve if a is not None), default=None)
@@ -266,15 +273,84 @@ def train_and_evaluate(
     return history
 
 
-def _next_stop(step, train_spec, eval_spec, record_spec):
-    """How many steps there are to the next one after which something is looked at."""
+def _steps_to_next_stop(step, train_spec, eval_spec, record_spec):
+    """Number of steps until the next evaluation, measurement or end of an execution."""
     intervals = (train_spec.steps_per_execution, eval_spec.every_steps, eval_spec.curve_every)
     stops = [(step // interval + 1) * interval for interval in intervals if interval > 0]
     stops += [stop for stop in (*record_spec.steps, train_spec.max_steps) if stop > step]
     return min(stops) - step
 
 
-def _record(history, record_spec, step):
+def _take_steps(estimator, batches, seconds):
+    """Takes one step per mini-batch, adds the time of each to `seconds`; returns the losses."""
+    start = time.perf_counter()
+    losses = estimator.train_steps(batches)
+    seconds += [(time.perf_counter() - start) / len(batches)] * len(batches)
+    return losses
+
+
+def _checks_target(history, eval_spec):
+    """Whether to check the target after the current step."""
+    if eval_spec.target_accuracy is None or history.reached:
+        return False
+    return history.final_step % eval_spec.every_steps == 0
+
+
+def _reaches_target(accuracy, history, eval_spec):
+    """Whether this check of the target is the first that succeeds."""
+    checked = accuracy is not None and _checks_target(history, eval_spec)
+    return checked and accuracy >= eval_spec.target_accuracy
+
+
+def _evaluate(estimator, test_set, history, train_spec, eval_spec):
+    """The test accuracy. `None` if it is not due after this step, or below the checked target."""
+    if eval_spec.target_accuracy is None:
+        return None
+    step = history.final_step
+    on_curve = eval_spec.curve_every > 0 and step % eval_spec.curve_every == 0
+    if on_curve or step == train_spec.max_steps:
+        return test_set.accuracy(estimator.classify)
+    if _checks_target(history, eval_spec):
+        return test_set.accuracy(estimator.classify, at_least=eval_spec.target_accuracy)
+    return None
+
+
+def _note_steps(history, losses, record_spec):
+    history.final_step += len(losses)
+    history.final_loss = losses[-1]
+    for recorder in record_spec.recorders.values():
+        recorder.after_execution()
+
+
+def _note_accuracy(history, losses, accuracy):
+    history.curve.append((history.final_step, sum(losses) / len(losses), accuracy))
+    history.final_accuracy = accuracy
+
+
+def _note_target(history, seconds):
+    history.reached = True
+    history.steps_to_target, history.seconds_to_target = history.final_step, sum(seconds)
+
+
+def _note_divergence(history, losses):
+    """Ends the curve at the first loss that is not finite."""
+    taken = int(np.argmin(np.isfinite(losses))) + 1
+    history.final_step += taken
+    history.final_loss = losses[taken - 1]
+    history.status, history.final_accuracy = "diverged", None
+    history.curve.append((history.final_step, history.final_loss, None))
+
+
+def _start_recording(history, record_spec):
+    for name, recorder in record_spec.recorders.items():
+        recorder.start()
+        history.recorded[name] = {"columns": list(recorder.columns), "rows": []}
+    _record(history, record_spec)
+
+
+def _record(history, record_spec):
+    """Lets all recorders measure, if the current step is one of theirs."""
+    step = history.final_step
     if step in record_spec.steps:
         for name, recorder in record_spec.recorders.items():
             rows = [(step, *row) for row in recorder.rows(step)]

@@ -1,4 +1,7 @@
-"""The network and the optimizer of a trial. Images go in as they are stored: 28 x 28, uint8."""
+"""Builds the network, the optimizer and the loss of a trial.
+
+The networks take images as the data sets store them: 28 x 28, uint8.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,22 @@ import kerasbn
 from sweeps.harness.training.fused_adam import FusedAdam
 from sweeps.harness.trial import Trial
 
-# Where the paper's schedule ends (Ioffe 2017, section 4.1).
+# The final values of the schedule in Ioffe 2017, section 4.1.
 _RENORM_CLIPPING = {"rmax": 3.0, "rmin": 1 / 3, "dmax": 5.0}
 
 
 class EstimatorSpec(NamedTuple):
-    """What an `Estimator` trains.
+    """A network with everything that an `Estimator` needs to train it.
 
     Attributes:
-        model: Maps images to logits.
-        optimizer: Not built yet.
-        loss: Of (labels, logits).
-        draw_weights: Gives the model the random initial weights of another run's parameters. All
-            others are the same at every start.
-        target: Shape and dtype of a label.
-        batch_size: Of every training step, if TensorFlow is to know it; `None`: it is not.
+        model: The network. It maps images to logits.
+        optimizer: The optimizer, not built yet.
+        loss: The loss, a function of (labels, logits).
+        draw_weights: Function of (params). Draws the random initial weights of a run with these
+            parameters. The other weights have the same initial values in every run.
+        target: Shape and dtype of one label. Default: one uint8.
+        batch_size: Examples per training step, as a constant for TensorFlow to compile in. `None`
+            leaves the size open.
     """
 
     model: keras.Model
@@ -39,10 +43,11 @@ class EstimatorSpec(NamedTuple):
 
 
 def model_fn(trial: Trial) -> EstimatorSpec:
-    """The trial's network, its optimizer, and its loss: cross-entropy, or the squared error.
+    """The trial's network, optimizer and loss. The loss is cross-entropy or the squared error.
 
-    Its batch size is left unknown: kerasbn compiles a kernel for each width of rows whose number is
-    known, which takes some seconds and, on the one thread of a trial, gains nothing in its steps.
+    The batch size stays open. With a constant batch size, kerasbn would compile a kernel for each
+    layer width. That takes some seconds and does not make the steps of a trial, which runs on one
+    thread, any faster.
     """
     model = build(trial)
     spec = EstimatorSpec(
@@ -73,10 +78,10 @@ def build(trial: Trial) -> keras.Sequential:
 
 
 def draw_weights(model: keras.Sequential, trial: Trial) -> None:
-    """Gives a network the kernels of the trial, with seeds from the trial alone.
+    """Draws a network's kernels with seeds that depend only on the trial.
 
-    Keras would draw the seeds from Python's global generator, which other threads of a worker use,
-    too.
+    Keras would draw the seeds from Python's global generator, which other threads of a worker also
+    use.
     """
     with_kernel = [layer for layer in model.layers if hasattr(layer, "kernel_initializer")]
     seeds = np.random.SeedSequence(trial.seed).generate_state(len(with_kernel)).tolist()
@@ -90,7 +95,7 @@ def draw_weights(model: keras.Sequential, trial: Trial) -> None:
 
 
 def _dense(trial):
-    """Dense -> [batch norm] -> activation, d times, then Dense(10) -> [batch norm]."""
+    """d times (Dense -> [batch norm] -> activation), then Dense(10) -> [batch norm]."""
     images = [
         keras.Input((28, 28), dtype="uint8"),
         keras.layers.Rescaling(1 / 255),
@@ -101,13 +106,13 @@ def _dense(trial):
 
 
 def _regression(trial):
-    """[batch norm] -> (Dense -> [batch norm] -> activation), d times, then Dense(1)."""
+    """[batch norm], then d times (Dense -> [batch norm] -> activation), then Dense(1)."""
     x = [keras.Input((1,)), *([_norm(trial)] if trial.batch_norm else [])]
     return [*x, *_hidden(trial), keras.layers.Dense(1, **_initial(trial, "glorot_uniform"))]
 
 
 def _lenet(trial):
-    """LeNet on images as they are stored."""
+    """LeNet on images as the data sets store them."""
     images = [
         keras.Input((28, 28), dtype="uint8"),
         keras.layers.Rescaling(1 / 255),
@@ -132,7 +137,7 @@ def _hidden(trial):
 
 
 def _initial(trial, kernel):
-    """Arguments of a Dense layer; the seeds come from `draw_weights`."""
+    """Initializers of a Dense layer. `draw_weights` replaces their seeds."""
     if trial.kernel_stddev is not None:
         kernel = keras.initializers.RandomNormal(stddev=trial.kernel_stddev)
     bias = keras.initializers.Constant(trial.bias) if trial.bias else "zeros"
@@ -142,14 +147,14 @@ def _initial(trial, kernel):
 def _learning_rate(trial):
     if trial.decay_steps is None:
         return trial.learning_rate
-    # Divided by e in each time constant.
+    # The rate falls by a factor of e per time constant.
     return keras.optimizers.schedules.ExponentialDecay(
         trial.learning_rate, trial.decay_steps, math.exp(-1)
     )
 
 
 def _norm(trial):
-    """The trial's batch-norm layer (this project's, or Keras's own), or what it has instead."""
+    """The trial's normalization layer: batch norm from kerasbn or Keras, or group norm."""
     if trial.group_norm:
         return keras.layers.GroupNormalization(trial.group_norm)
     options = {"momentum": trial.bn_momentum, "epsilon": trial.bn_epsilon}
@@ -165,7 +170,7 @@ def _norm(trial):
 def lenet(
     norm: Callable[[], keras.layers.Layer] | None, activation: str = "sigmoid"
 ) -> keras.Sequential:
-    """LeNet, of images (28, 28, 1) that are scaled already; see `lenet_layers`."""
+    """LeNet on scaled images of shape (28, 28, 1); see `lenet_layers`."""
     return keras.Sequential(
         [keras.Input((28, 28, 1)), *lenet_layers((6, 16, 120, 84), norm, activation)]
     )
@@ -176,12 +181,13 @@ def lenet_layers(
     norm: Callable[[], keras.layers.Layer] | None,
     activation: str,
 ) -> list[keras.layers.Layer]:
-    """LeNet: two convolutions and three dense layers; `norm` before each hidden activation.
+    """The layers of LeNet: two convolutions and three dense layers.
 
     Args:
-        units: Filters of the two convolutions, units of the two hidden dense layers.
-        norm: Makes a normalization layer; `None`: there is none.
-        activation: Of the hidden layers.
+        units: Filters of the two convolutions, then units of the two hidden dense layers.
+        norm: Makes the normalization layer before each hidden activation. `None` for no
+            normalization.
+        activation: Keras name of the hidden layers' activation.
     """
     layers = keras.layers
 

@@ -285,4 +285,4 @@ def test_networks_are_drawn_in_milliseconds_by_depth(ax):
         for container in ax.containers
     }
     assert drawn == {"plain": [[1, 1], [2, 2]], "kerasbn": [[1, 1.5], [2, 2.5]]}
-    assert ax.get_ylabel() == "milliseconds an inference pass"
+    assert ax.get_ylabel() == "milliseconds per inference pass"

@@ -17,7 +17,7 @@ def test_every_round_begins_with_another():
 
 
 def test_seconds_are_those_of_one_call():
-    seconds = in_turn({"sleep": lambda: time.sleep(0.01)}, rounds=5, warm_up=0, calls_a_sample=3)
+    seconds = in_turn({"sleep": lambda: time.sleep(0.01)}, rounds=5, warm_up=0, calls_per_sample=3)
     assert (seconds["sleep"] >= 0.01).all()
     assert np.median(seconds["sleep"]) < 0.03
 

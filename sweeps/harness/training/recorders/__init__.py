@@ -1,7 +1,7 @@
-"""Measurements besides loss and accuracy, taken at the steps of `Trial.record_steps`.
+"""Takes measurements besides loss and accuracy, after the steps in `Trial.record_steps`.
 
-A recorder leaves the network unchanged: no weight, moving average or random state of a run depends
-on what is recorded. Each recorder has its own table, NAME.csv, with the columns `trial_id`, `step`
+A recorder leaves the network unchanged. No weight, moving average or random state of a run depends
+on the recorders. Each recorder has its own table, NAME.csv, with the columns `trial_id`, `step`
 and the recorder's `columns`.
 """
 
@@ -39,5 +39,13 @@ _RECORDERS: dict[str, Callable[[Run], Recorder]] = {
 
 
 def make(run: Run, names: Iterable[str]) -> dict[str, Recorder]:
-    """The recorders of these names, by name."""
+    """Makes recorders.
+
+    Args:
+        run: The run to measure.
+        names: Names of the recorders.
+
+    Returns:
+        The recorders by name.
+    """
     return {name: _RECORDERS[name](run) for name in names}

@@ -1,4 +1,4 @@
-"""What recorders share: the run that they look at, and ways to look inside its network."""
+"""The run that recorders measure, and ways to look inside its network."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import tensorflow as tf
 from sweeps.harness.training.estimator import Estimator
 from sweeps.harness.trial import Trial
 
-PROBE = 1000  # number of test examples, always the first, used to look at tensors in the network
-TRAINING = 10_000  # number of training examples that suffice for their loss and accuracy
+PROBE = 1000  # number of test examples, always the first ones, for tensors inside the network
+TRAINING = 10_000  # largest number of training examples for loss, accuracy and recalibration
 _AT_ONCE = 2000  # examples per call, so that their activations stay in the cache
 
 
 class Run(NamedTuple):
-    """What a recorder may look at.
+    """The network and the data that a recorder measures.
 
     Attributes:
-        estimator: Holds the network.
-        trial: Its configuration, but for the seed.
-        train: Training examples and labels, those that are used.
+        estimator: Estimator that holds the network.
+        trial: Configuration of the run, except for the seed.
+        train: Training examples and labels that the run uses.
         test: Test examples and labels.
     """
 
@@ -34,34 +34,41 @@ class Run(NamedTuple):
 
 
 class Stateless:
-    """What most recorders do alike: nothing is kept from one step to the next."""
+    """Base class of recorders that keep nothing from one step to the next."""
 
     def start(self) -> None:
-        """Nothing is kept."""
+        """Does nothing."""
 
     def after_execution(self) -> None:
-        """Nothing is kept."""
+        """Does nothing."""
 
 
 def hidden_activations(run):
-    """The activation layers of a network of dense layers, from the input."""
+    """The activation layers of a dense network, the one nearest to the input first."""
     layers = run.estimator.model.layers
     return [layer for layer in layers if isinstance(layer, keras.layers.Activation)]
 
 
 def in_training(model, outputs) -> Callable[[np.ndarray], list[tf.Tensor]]:
-    """A function of inputs: tensors inside the model, in training mode; no state moves."""
+    """Makes a function from inputs to tensors inside the model, in training mode.
+
+    The function updates no state of the model.
+
+    Args:
+        model: The network.
+        outputs: Symbolic tensors of the network.
+    """
     taps = keras.Model(model.inputs, outputs)
 
     @tf.function(reduce_retracing=True)
     def forward(x):
         weights, state = taps.trainable_variables, taps.non_trainable_variables
-        found, _ = taps.stateless_call(weights, state, x, training=True)
-        return found if isinstance(found, list) else [found]
+        tensors, _ = taps.stateless_call(weights, state, x, training=True)
+        return tensors if isinstance(tensors, list) else [tensors]
 
     return forward
 
 
 def parts(x, y):
-    """Examples and labels, cut into parts for one call each."""
+    """Examples and labels, split into parts of one call each."""
     return [(x[i : i + _AT_ONCE], y[i : i + _AT_ONCE]) for i in range(0, len(x), _AT_ONCE)]

@@ -1,4 +1,4 @@
-"""Distributions of values inside a network: histograms and percentiles."""
+"""Records distributions of values inside a network: histograms and percentiles."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from sweeps.harness.training.recorders.base import (
 )
 
 _BINS = 40
-_UNITS = 10  # number of units of a layer that are recorded; all are initialized alike
+_UNITS = 10  # recorded units; all units of a layer have the same initial distribution
 
 
 class Histograms(Stateless):
-    """Distributions inside the network, over the first 1,000 test examples, as training has them.
+    """Histograms of each hidden layer's values on the first 1,000 test examples.
 
-    Batch norm normalizes with the statistics of these examples.
+    The network is in training mode, so batch norm normalizes with the statistics of these examples.
 
     Columns:
-        layer: Of the hidden layers, from 1.
-        tensor: "pre_activation", what goes into its activation (with batch norm: its output), or
-            "activation", what comes out, which is the next layer's input.
-        low: The least value.
-        high: The largest.
-        counts: Values in each of 40 bins of equal width from low to high, joined by "-".
+        layer: Number of the hidden layer. Layer 1 is next to the input.
+        tensor: "pre_activation" for the input of the layer's activation function (the output of
+            batch norm, if there is any), or "activation" for its output.
+        low: Smallest value.
+        high: Largest value.
+        counts: Number of values in each of 40 bins of equal width from low to high, joined by "-".
     """
 
     columns = ("layer", "tensor", "low", "high", "counts")
@@ -40,25 +40,25 @@ class Histograms(Stateless):
         self._x = run.test[0][:PROBE]
 
     def rows(self, step: int) -> list[tuple]:
-        """A row for each layer and tensor."""
+        """One row per layer and tensor."""
         depth = len(self._tensors) // 2
-        found = zip(self._tensors, self._forward(self._x), strict=True)
+        measured = zip(self._tensors, self._forward(self._x), strict=True)
         return [
             (number % depth + 1, name, *_histogram(values.numpy()))
-            for number, ((name, _), values) in enumerate(found)
+            for number, ((name, _), values) in enumerate(measured)
         ]
 
 
 class Percentiles(Stateless):
-    """How what goes into the last hidden layer's activations is distributed, as training has it.
+    """Percentiles of the inputs of the last hidden activation, on the first 1,000 test examples.
 
-    Over the first 1,000 test examples; batch norm normalizes with their statistics.
+    The network is in training mode, so batch norm normalizes with the statistics of these examples.
 
     Columns:
-        unit: From 1 to 10, the first ones of the layer.
-        p15: The 15th percentile.
-        p50: The median.
-        p85: The 85th percentile.
+        unit: Number of the unit in the layer. The first ten units, 1 to 10, are recorded.
+        p15: 15th percentile.
+        p50: Median.
+        p85: 85th percentile.
     """
 
     columns = ("unit", "p15", "p50", "p85")
@@ -69,10 +69,10 @@ class Percentiles(Stateless):
         self._x = run.test[0][:PROBE]
 
     def rows(self, step: int) -> list[tuple]:
-        """A row a unit."""
+        """One row per unit."""
         values = self._forward(self._x)[0].numpy()[:, :_UNITS].astype(np.float64)
-        found = np.percentile(values, [15, 50, 85], axis=0).T.tolist()
-        return [(unit, *each) for unit, each in enumerate(found, 1)]
+        percentiles = np.percentile(values, [15, 50, 85], axis=0).T.tolist()
+        return [(unit, *each) for unit, each in enumerate(percentiles, 1)]
 
 
 def _histogram(values):

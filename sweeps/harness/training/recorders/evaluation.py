@@ -1,4 +1,4 @@
-"""Loss and accuracy on training and test examples."""
+"""Records loss and accuracy on training and test examples."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from sweeps.harness.training.recorders.base import TRAINING, Run, Stateless, par
 
 
 class Evaluation(Stateless):
-    """Loss and accuracy in inference mode, on training and on test examples.
+    """Loss and accuracy in inference mode, on training and test examples.
 
     Columns:
-        data: "train" (at most the first 10,000 that the trial uses) or "test" (all).
-        examples: How many.
-        loss: Mean over them, without regularization.
-        accuracy: Share that is classified rightly; blank where there are no classes.
+        data: "train" for at most the first 10,000 training examples of the trial, "test" for all
+            test examples.
+        examples: Number of examples.
+        loss: Mean loss over the examples, without regularization.
+        accuracy: Share of examples that are classified correctly. Blank for a regression.
     """
 
     columns = ("data", "examples", "loss", "accuracy")
@@ -35,13 +36,13 @@ class Evaluation(Stateless):
         self._measure, self._classes = measure, classes
 
     def rows(self, step: int) -> list[tuple]:
-        """A row for each data."""
+        """One row for the training examples and one for the test examples."""
         return [(name, len(x), *self._evaluate(x, y)) for name, (x, y) in self._data.items()]
 
     def _evaluate(self, x, y):
-        found = [(len(part), *self._measure(part, labels)) for part, labels in parts(x, y)]
+        measured = [(len(part), *self._measure(part, labels)) for part, labels in parts(x, y)]
         counts, losses, accuracies = (
-            np.array(column, np.float64) for column in zip(*found, strict=True)
+            np.array(column, np.float64) for column in zip(*measured, strict=True)
         )
         loss, accuracy = counts @ losses / counts.sum(), counts @ accuracies / counts.sum()
         return float(loss), float(accuracy) if self._classes else None

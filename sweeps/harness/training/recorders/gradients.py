@@ -1,4 +1,4 @@
-"""Gradients of the loss with respect to the hidden layers' outputs."""
+"""Records gradients of the loss with respect to the hidden layers' outputs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from sweeps.harness.training.recorders.base import PROBE, Run, Stateless, hidden
 
 
 class Gradients(Stateless):
-    """How the loss depends on each hidden layer's output, over the first 1,000 test examples.
+    """Gradient of the mean loss of the first 1,000 test examples, layer by layer.
 
-    As training has it: batch norm normalizes with the statistics of these examples.
+    The network is in training mode, so batch norm normalizes with the statistics of these examples.
 
     Columns:
-        layer: Of the hidden layers, from 1, the one next to the input.
-        gradient_norm: Root of the sum of squares of the mean loss's derivatives with respect to the
-            layer's output, after the activation, over examples and units.
+        layer: Number of the hidden layer. Layer 1 is next to the input.
+        gradient_norm: Euclidean norm, over examples and units, of the gradient with respect to the
+            layer's output after the activation.
         activation_mean: Mean of this output over examples and units.
-        activation_std: Its standard deviation.
+        activation_std: Standard deviation of this output over examples and units.
     """
 
     columns = ("layer", "gradient_norm", "activation_mean", "activation_std")
@@ -47,6 +47,6 @@ class Gradients(Stateless):
         self._probe = tuple(array[:PROBE] for array in run.test)
 
     def rows(self, step: int) -> list[tuple]:
-        """A row a layer."""
-        found = np.array(self._measure(*self._probe), np.float64).tolist()
-        return [(layer, *each) for layer, each in enumerate(found, 1)]
+        """One row per layer."""
+        measured = np.array(self._measure(*self._probe), np.float64).tolist()
+        return [(layer, *each) for layer, each in enumerate(measured, 1)]

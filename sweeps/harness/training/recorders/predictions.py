@@ -1,4 +1,4 @@
-"""The outputs of a regression network."""
+"""Records the outputs of a regression network."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from sweeps.harness.training.recorders.base import Run, Stateless
 
 
 class Predictions(Stateless):
-    """What a network of one input and one output gives for the test points, after the last step.
+    """Predictions of a network with one input and one output, after the last step.
 
     Columns:
-        x: The input.
-        y: What the data have there.
-        predicted: The output, in inference mode.
+        x: Input of a test point.
+        y: Target value of the test point.
+        predicted: Output of the network in inference mode.
     """
 
     columns = ("x", "y", "predicted")
@@ -25,7 +25,7 @@ class Predictions(Stateless):
         self._last = run.trial.max_steps
 
     def rows(self, step: int) -> list[tuple]:
-        """A row a test point."""
+        """One row per test point after the last step, none before."""
         if step != self._last:
             return []
         table = np.concatenate([self._x, self._y, self._predict(self._x)], axis=1)

@@ -1,4 +1,4 @@
-"""Test accuracy of one network with several statistics for inference."""
+"""Records the test accuracy of one network with several statistics for inference."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import kerasbn
 from kerasbn import moments
 from sweeps.harness.training.recorders.base import TRAINING, Run, in_training, parts
 
-# Momentum, and whether debiased, of the averages that `Statistics` compares.
+# The momentum of each moving average that `Statistics` compares, and whether it is debiased.
 _AVERAGES = {
     **{f"momentum {m}": (m, False) for m in (0.5, 0.9, 0.99, 0.999)},
     "momentum 0.99, debiased": (0.99, True),
@@ -20,15 +20,19 @@ _AVERAGES = {
 class Statistics:
     """Test accuracy of one network with several statistics for inference.
 
-    The averages are moved by the layer's own arithmetic. They are fed by the moving averages of the
-    network itself, which with momentum 0 are the last batch's statistics.
+    The network's batch norms have momentum 0, so their moving averages are the statistics of the
+    last mini-batch. This recorder averages these statistics with the layer's own arithmetic.
 
     Columns:
-        statistics: "momentum M", a moving average with M as the weight of the old; "momentum M,
-            debiased", without its initial value; "cumulative", the mean over all batches so far;
-            "recalibrated", by `kerasbn.recalibrate` on (at most) 10,000 training images; "batch",
-            those of the test batch itself, of the size of the training's.
-        accuracy: Share of the test set that is classified rightly.
+        statistics: Kind of statistics, one of those below.
+        accuracy: Share of the test set that is classified correctly.
+
+    Kinds of statistics:
+        "momentum M": Moving average. M is the weight of the old value.
+        "momentum M, debiased": The same without the weight of the initial value.
+        "cumulative": Mean over all mini-batches so far.
+        "recalibrated": Result of `kerasbn.recalibrate` on at most 10,000 training images.
+        "batch": Statistics of the test mini-batch itself. It is as large as a training batch.
     """
 
     columns = ("statistics", "accuracy")
@@ -38,7 +42,11 @@ class Statistics:
         model = run.estimator.model
         norms = [layer for layer in model.layers if isinstance(layer, kerasbn.BatchNorm)]
         if not norms or any(norm.momentum != 0 for norm in norms):
-            raise ValueError("Statistics are those of kerasbn.BatchNorm with momentum 0.")
+            raise ValueError(
+                "The recorder of statistics needs a network whose batch norms are all "
+                f"kerasbn.BatchNorm with momentum 0; received momentums "
+                f"{[norm.momentum for norm in norms]}. Set bn_layer and bn_momentum of the trial."
+            )
         self._used = [v for norm in norms for v in (norm.moving_mean, norm.moving_variance)]
         self._initial = [v.numpy() for v in self._used]
         self._averages = {name: [tf.Variable(v) for v in self._initial] for name in _AVERAGES}
@@ -47,17 +55,17 @@ class Statistics:
         self._by_batch = in_training(model, [model.outputs[0]])
 
     def start(self) -> None:
-        """All averages have their initial values again."""
+        """Resets all averages to their initial values."""
         self._updates.assign(0.0)
         for average in self._averages.values():
             _assign(average, self._initial)
 
     def after_execution(self) -> None:
-        """Moves all averages towards the last batch's statistics."""
+        """Updates all averages with the statistics of the last mini-batch."""
         self._move()
 
     def rows(self, step: int) -> list[tuple]:
-        """A row for each kind of statistics."""
+        """One row per kind of statistics."""
         of_last_batch = [v.numpy() for v in self._used]
         rows = []
         for name, average in self._averages.items():
@@ -79,8 +87,8 @@ class Statistics:
                 average.assign(moments.move_average(average.value(), value, rate))
 
     def _accuracy(self):
-        found = [self._run.estimator.classify(*part)[0] for part in parts(*self._run.test)]
-        return float(np.concatenate(found).mean())
+        correct = [self._run.estimator.classify(*part)[0] for part in parts(*self._run.test)]
+        return float(np.concatenate(correct).mean())
 
     def _accuracy_by_batch(self, size):
         images, labels = self._run.test

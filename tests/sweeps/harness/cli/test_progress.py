@@ -15,21 +15,22 @@ GROUPS = Trial(batch_norm=False, group_norm=10, **COMMON)
 BATCH_NORM = Trial(batch_norm=True, **COMMON)
 
 
-def test_a_trial_is_told_by_depth_arm_seed_and_outcome():
+def test_a_trial_is_described_by_depth_arm_seed_and_outcome():
     done = {"status": "done", "steps_to_target": 17}
     assert progress.describe(PLAIN, done) == "2 layers, plain, seed 3: 17 steps"
     missed = {"status": "done", "steps_to_target": None}
-    assert progress.describe(BATCH_NORM, missed) == "2 layers, batch norm, seed 3: not in 40 steps"
+    text = progress.describe(BATCH_NORM, missed)
+    assert text == "2 layers, batch norm, seed 3: not reached in 40 steps"
     diverged = {"status": "diverged"}
     assert progress.describe(PLAIN, diverged) == "2 layers, plain, seed 3: diverged"
 
 
-def test_what_depth_arm_and_seed_leave_open_is_told_by_name():
-    # Arms differ in all fields of batch norm, depths in their units: neither is said twice.
-    assert progress.telling_fields([PLAIN, BATCH_NORM]) == []
-    telling = progress.telling_fields([PLAIN, GROUPS, BATCH_NORM])
-    assert telling == ["group_norm"]
+def test_trials_of_one_depth_arm_and_seed_show_the_fields_in_which_they_differ():
+    # Arms differ in all fields of batch norm, and depths in their units. Neither is repeated.
+    assert progress.distinguishing_fields([PLAIN, BATCH_NORM]) == []
+    fields = progress.distinguishing_fields([PLAIN, GROUPS, BATCH_NORM])
+    assert fields == ["group_norm"]
     done = {"status": "done", "steps_to_target": 17}
-    told = progress.describe(GROUPS, done, telling)
-    assert told == "2 layers, plain, group_norm=10, seed 3: 17 steps"
-    assert progress.describe(PLAIN, done, telling) == "2 layers, plain, seed 3: 17 steps"
+    text = progress.describe(GROUPS, done, fields)
+    assert text == "2 layers, plain, group_norm=10, seed 3: 17 steps"
+    assert progress.describe(PLAIN, done, fields) == "2 layers, plain, seed 3: 17 steps"

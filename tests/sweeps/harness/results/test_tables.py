@@ -137,6 +137,7 @@ def test_columns_and_their_order_are_the_contract(record):
         "cpu",
         "commit",
         "finished_at",
+        "train_size",
     ]
     made = tables.from_records([record(3)], ("depth", "batch_norm"))
     assert list(made.trials.columns) == tables.TRIAL_COLUMNS
@@ -182,7 +183,7 @@ def test_for_a_person_the_table_says_when_steps_are_not_exact(record):
     )
     assert "Median steps to 90% test accuracy" in exact
     assert "every" not in exact
-    assert coarse == f"{exact}\nThe target is looked at every 5 steps."
+    assert coarse == f"{exact}\nThe target is checked every 5 steps."
 
 
 def test_series_are_labelled_by_what_tells_them_apart(record):

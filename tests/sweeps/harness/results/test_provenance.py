@@ -1,0 +1,128 @@
+"""The code fingerprint: it changes with the code that can change a number, and with no prose."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import sweeps
+from sweeps.harness.results import provenance
+
+TRAINING = Path(sweeps.__file__).parent / "harness" / "training"
+SOURCE = '''
+"""A module."""
+
+import math
+
+
+class Layer:
+    """A layer."""
+
+    factor = 2
+
+    def call(self, x, scale=1.5):
+        """Scales x."""
+        return self.factor * scale * x + math.pi  # after the scale
+
+
+def log(x, *, base=10):
+    """The logarithm."""
+    return math.log(x) / math.log(base)
+'''
+REWRITTEN = """
+import math  # for pi
+
+
+class Layer:
+    factor = (
+        2
+    )
+
+    def call(self, x, scale=1.5):
+
+        "The scaled x, which was the input."
+
+        return (self.factor * scale
+                * x + math.pi)
+
+
+def log(
+    x, *, base=10,
+):
+    # The logarithm.
+    return math.log( x )/math.log(base)
+"""
+
+
+def test_prose_and_formatting_are_not_part_of_the_code():
+    assert provenance.canonical(REWRITTEN) == provenance.canonical(SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("factor = 2", "factor = 3"),
+        ("factor = 2", "factor = 2.0"),
+        ("scale=1.5", "scale=1.25"),
+        ("base=10", "base=2"),
+        ("* x + math.pi", "* x - math.pi"),
+        ("* x + math.pi", "* (x + math.pi)"),
+        ("math.log(x) /", "math.log(x) //"),
+        ("(self, x, scale=1.5)", "(self, x, *, scale=1.5)"),
+        ("math.pi", "math.tau"),
+        ("class Layer:", "class Layer(object):"),
+        ('"""The logarithm."""', 'x = "The logarithm."'),
+    ],
+)
+def test_code_is(old, new):
+    assert old in SOURCE
+    assert provenance.canonical(SOURCE.replace(old, new)) != provenance.canonical(SOURCE)
+
+
+def test_a_pattern_without_a_file_is_an_error(monkeypatch):
+    added = ("sweeps", "harness/no_such_wing/**/*.py")
+    monkeypatch.setattr(provenance, "SOURCES", (*provenance.SOURCES, added))
+    with pytest.raises(RuntimeError, match=r"sweeps/harness/no_such_wing/\*\*/\*\.py"):
+        provenance.code_fingerprint.__wrapped__()
+
+
+@pytest.fixture
+def copied(monkeypatch, tmp_path):
+    """A copy of the fingerprinted folders, and a function that returns the copy's fingerprint."""
+    names = {package: f"copy_of_{package}" for package, _ in provenance.SOURCES}
+    for package, name in names.items():
+        folder = Path(sweeps.__file__).parents[1] / package
+        shutil.copytree(folder, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    patterns = tuple((names[package], pattern) for package, pattern in provenance.SOURCES)
+    monkeypatch.setattr(provenance, "SOURCES", patterns)
+    return tmp_path / "copy_of_sweeps", provenance.code_fingerprint.__wrapped__
+
+
+def test_every_file_of_training_counts(copied, monkeypatch):
+    folder, fingerprint = copied
+    monkeypatch.setattr(provenance, "canonical", lambda source: source)  # parsing them takes long
+    original = fingerprint()
+    files = sorted(path.relative_to(TRAINING) for path in TRAINING.rglob("*.py"))
+    assert len(files) > 8
+    for file in files:
+        path = folder / "harness" / "training" / file
+        text = path.read_text()
+        path.write_text(f"{text}\nCHANGED = 1\n")
+        assert fingerprint() != original, file
+        path.write_text(text)
+    assert fingerprint() == original
+
+
+def test_the_fingerprint_is_that_of_code_alone(copied):
+    folder, fingerprint = copied
+    original = fingerprint()
+    path = folder / "harness" / "training" / "models.py"
+    text = path.read_text()
+    path.write_text(f"# A comment.\n{text}")
+    assert fingerprint() == original
+    path.write_text(f"{text}\nCHANGED = 1\n")
+    assert fingerprint() != original
+    path.write_text(text)
+    (folder / "harness" / "charts" / "bars.py").write_text("CHANGED = 1\n")  # changes no number
+    assert fingerprint() == original
