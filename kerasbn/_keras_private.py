@@ -19,6 +19,11 @@ def all_layers(layer: keras.Layer) -> list[keras.Layer]:
     return layer._flatten_layers(include_self=True, recursive=True)
 
 
+def direct_layers(layer: keras.Layer) -> list[keras.Layer]:
+    """The layers directly inside a layer or model. Only models have the public `layers`."""
+    return layer._flatten_layers(include_self=False, recursive=False)
+
+
 def overrides_call(model: keras.Model) -> bool:
     """Whether the class of a Sequential or functional model defines its own `call`.
 

@@ -28,37 +28,40 @@ _Identifier = Any
 class BatchNorm(keras.layers.Layer):
     """Batch normalization, a drop-in replacement for `keras.layers.BatchNormalization`.
 
-    In training, the layer normalizes each feature with the mean and the (biased) variance of its m
-    values in the batch. Then it scales and shifts the result:
+    In training mode, the layer normalizes each feature with the mean and the (biased) variance of
+    its m values in the batch. Then it scales and shifts the result:
 
-        mean     = 1/m sum x                          one value per feature
-        variance = 1/m sum (x - mean)^2
-        y        = gamma (x - mean) / sqrt(variance + epsilon) + beta
+        mean     = 1/m * sum(x)
+        variance = 1/m * sum((x - mean)^2)
+        x_hat    = (x - mean) / sqrt(variance + epsilon)
+        y        = gamma * x_hat + beta
 
     The moving averages take a step towards the batch's statistics:
 
-        moving_mean     = momentum moving_mean     + (1 - momentum) mean
-        moving_variance = momentum moving_variance + (1 - momentum) variance
+        moving_mean     = momentum * moving_mean     + (1 - momentum) * mean
+        moving_variance = momentum * moving_variance + (1 - momentum) * variance
 
-    In inference, the layer normalizes with `moving_mean` and `moving_variance` and updates nothing.
+    In inference mode, the layer normalizes with `moving_mean` and `moving_variance` and updates
+    nothing.
 
-    The layer is in training if `training=True` and `layer.trainable`. Otherwise it is in inference.
-    So `trainable = False` means inference mode, as in Keras.
+    The layer is in training mode if it is called with `training=True` and `layer.trainable` is
+    true. Otherwise it is in inference mode. So `trainable = False` means inference mode, as in
+    Keras.
 
-    The input x has the shape (batch, ...) and any rank from 1, and y has the same shape. gamma,
-    beta, moving_mean and moving_variance have the sizes of `axis` as their shape. For a single
-    axis, that is (features,).
+    The input x has the shape (batch, ...) and any rank from 1. The output y has the same shape.
+    Each weight has one entry per feature. Its shape is (features,), or with several feature axes,
+    the sizes of these axes.
 
     The layer computes and stores statistics in at least float32, for every dtype policy, and in
-    float64 for a float64 policy. They stay exact at large offsets. The output has the compute dtype
-    of the policy.
+    float64 for a float64 policy. They stay accurate when the mean is large compared with the
+    standard deviation. The output has the compute dtype of the policy.
 
-    With `momentum=None` or `debias`, the additional weight `update_count` counts the updates of
-    each feature.
+    With `momentum=None` or `debias=True`, the layer has the additional weight `update_count`, the
+    number of updates of each feature's moving averages.
 
     Args:
-        axis: Feature axis, or several. Each index combination of several axes has its own
-            statistics, gamma and beta. Default -1. Use 1 after a `channels_first` convolution.
+        axis: Feature axis, or a sequence of feature axes. With several axes, each combination of
+            their indices is a feature. Default -1. Use 1 after a `channels_first` convolution.
         momentum: Weight of the *old* average, from 0 to 1. PyTorch's `momentum` is one minus this.
             `None` selects the cumulative average, in which all batches since the start have the
             same weight. Default 0.99.
@@ -73,25 +76,27 @@ class BatchNorm(keras.layers.Layer):
         gamma_regularizer: Regularizer of `gamma`. Default `None`.
         beta_constraint: Constraint on `beta`. Default `None`.
         gamma_constraint: Constraint on `gamma`. Default `None`.
-        renorm: Whether to use Batch Renormalization (Ioffe 2017). In training, x_hat r + d then
-            replaces x_hat. r and d come from separate moving averages and carry no gradient. Adds
-            the weights `moving_stddev`, `renorm_mean` and `renorm_stddev`. Default `False`.
-        renorm_clipping: Dictionary with any of `"rmax"` and `"rmin"` (bounds of r) and `"dmax"`
-            (bound of |d|), or `None` for no bounds. Default `None`.
+        renorm: Whether to use Batch Renormalization (Ioffe 2017). In training mode, the layer then
+            replaces x_hat by x_hat * r + d. It computes r and d from the batch's statistics and
+            separate moving averages, and no gradient flows through them. The layer has the
+            additional weights `moving_stddev`, `renorm_mean` and `renorm_stddev`. Default `False`.
+        renorm_clipping: Dictionary with any of the keys `"rmax"` and `"rmin"` (bounds of r) and
+            `"dmax"` (bound of |d|). `None` means no bounds. Default `None`.
         renorm_momentum: Weight of the old average in `renorm_mean` and `renorm_stddev`. Default
             0.99.
-        synchronized: Whether to compute the statistics, masks included, over all replicas of a
-            `tf.distribute` strategy. TensorFlow only. On JAX, a batch that `keras.distribution`
-            shards already counts as one batch. Default `False`.
+        synchronized: Whether all replicas of a `tf.distribute` strategy share their statistics.
+            Masks are supported. This option works on TensorFlow only. On JAX, a batch that
+            `keras.distribution` shards already counts as one batch. Default `False`.
         virtual_batch_size: Number of examples in a ghost batch (Hoffer et al. 2017), at least 2. In
-            training, the layer normalizes each ghost batch with its own statistics. The last one
-            may be smaller. The moving averages get the means and variances of the ghost batches,
-            weighted by their sizes. Default `None`: the whole batch.
-        unbiased_variance: Whether `moving_variance` averages m/(m-1) times the batch variance, as
-            in algorithm 2 of Ioffe & Szegedy (2015) and in PyTorch. Normalization always uses the
-            biased variance. Default `False`, as in Keras.
+            training mode, the layer splits each batch into ghost batches of this many examples. The
+            last one may be smaller. Each ghost batch is normalized by itself. The moving averages
+            use the mean of the ghost batches' statistics, weighted by their sizes. Default `None`:
+            the whole batch is normalized together.
+        unbiased_variance: Whether `moving_variance` averages m / (m - 1) times the batch variance,
+            as in algorithm 2 of Ioffe & Szegedy (2015) and in PyTorch. Normalization always uses
+            the biased variance. Default `False`, as in Keras.
         debias: Whether to remove the initial values from the moving averages. After t updates, the
-            weights of the t batches sum to one. Default `False`.
+            weights of the t batches then sum to one. Default `False`.
         **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`,
             `activity_regularizer`.
 
@@ -140,7 +145,7 @@ class BatchNorm(keras.layers.Layer):
         debias: bool = False,
         **kwargs: Any,
     ) -> None:
-        # With autocast, a float16 policy would turn a float32 input of 70,000 into infinity.
+        # Autocast would turn a float32 input of 70,000 into infinity under a float16 policy.
         super().__init__(autocast=False, **kwargs)
         self.axis = _arguments.checked_axis(axis)
         self.momentum = (
@@ -213,8 +218,8 @@ class BatchNorm(keras.layers.Layer):
             self.renorm_mean = self._add_state("renorm_mean", shape, self.moving_mean_initializer)
             self.renorm_stddev = self._add_state("renorm_stddev", shape, stddev_initializer)
         if self._counts_updates:
-            # float16 counts to 2048 only. float32 counts to 16.7 million, and then the rate of a
-            # cumulative average no longer matters.
+            # float16 cannot count beyond 2048. float32 counts to 16.7 million, and a cumulative
+            # average hardly changes after that many updates.
             self.update_count = self._add_state("update_count", shape, "zeros", dtype="float32")
         self.input_spec = keras.layers.InputSpec(
             ndim=len(input_shape), axes={a: input_shape[a] for a in self._axes.features}
@@ -227,11 +232,11 @@ class BatchNorm(keras.layers.Layer):
 
         Args:
             inputs: Tensor with the rank and the feature sizes that the layer was built with.
-            training: Whether to use the batch's statistics and to update the moving averages.
-                Without effect if the layer is not trainable.
-            mask: Tensor with one entry for each position of all axes but the last. An axis of size
-                1 broadcasts. No statistic includes the values at false positions, but these values
-                are normalized too. A fully masked feature keeps its moving averages.
+            training: Whether to use the batch's statistics and to update the moving averages. A
+                layer that is not trainable does neither.
+            mask: Boolean tensor in the shape of the inputs without the last axis; size 1
+                broadcasts. False leaves a position out of the statistics. The layer still
+                normalizes it. A fully masked feature keeps its moving averages.
 
         Returns:
             Tensor in the shape of the inputs and in the layer's compute dtype.
@@ -333,7 +338,8 @@ class BatchNorm(keras.layers.Layer):
         rate = moments.update_rate(self.momentum, self.debias, updates)
         self._move(self.moving_mean, mean, rate, count)
         if self.renorm:
-            # As in Keras, the average is over standard deviations. The variance follows from it.
+            # As in Keras, the average is over standard deviations. The moving variance is computed
+            # from it.
             self._move(self.moving_stddev, moments.stddev_of(variance, self.epsilon), rate, count)
             variance = moments.variance_of(self._value(self.moving_stddev), self.epsilon)
             rate = 1.0
@@ -342,7 +348,7 @@ class BatchNorm(keras.layers.Layer):
     def _move(
         self, weight: keras.Variable, value: Tensor, rate: Tensor | float, count: Tensor | float
     ) -> None:
-        """Moves an average towards `value`, except for features whose count is 0."""
+        """Moves an average towards `value`. Features with a count of 0 keep theirs."""
         if isinstance(count, float):
             if count == 0:
                 return
@@ -387,5 +393,5 @@ class BatchNorm(keras.layers.Layer):
             dtype=dtype or statistics_dtype(self.variable_dtype),
             trainable=False,
             autocast=False,
-            aggregation="mean",  # afterwards, all replicas of a strategy hold the same value
+            aggregation="mean",  # so that all replicas of a strategy hold the same value
         )

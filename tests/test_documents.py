@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import kerasbn
+from sweeps import catalog
 
 ROOT = Path(__file__).parents[1]
 _SPEC = importlib.util.spec_from_file_location("fill_in", ROOT / "docs/fill_in_numbers.py")
@@ -126,6 +127,17 @@ def test_the_flags_are_those_of_the_depth_study():
     assert sorted(documented) == sorted(
         re.findall(r"^ +(--[^:\s]+):", output_of("sweeps.depth", "--help"), re.MULTILINE)
     )
+
+
+def test_the_flags_that_a_study_lacks_are_those_in_the_table():
+    rows = TEXTS["docs/flags_and_tables.md"].split("| Flags that it lacks |")[1].splitlines()[2:]
+    documented = {}
+    for line in rows[: rows.index("")]:
+        study, lacks = (re.findall("`(?:--)?([^`]+)`", cell) for cell in line.split("|")[1:3])
+        documented[study[0]] = set(lacks)
+    studies = {name: catalog.study(name) for name in catalog.commands()}
+    lacking = {name: set(study.without) for name, study in studies.items() if study}
+    assert documented == {name: flags for name, flags in lacking.items() if flags}
 
 
 def test_the_studies_are_those_that_there_are():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import numbers
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from kerasbn.tools._models import is_graph
+from kerasbn.tools._wording import counted, described, dtype_name, is_array, listed
 
 
 def input_batches(
@@ -36,25 +39,25 @@ def input_batches(
             `steps`. If a batch is empty or does not fit the model. If `batch_size` is given for
             something other than arrays.
     """
-    _check_positive("steps", steps)
-    _check_positive("batch_size", batch_size)
+    _check_number("steps", steps)
+    _check_number("batch_size", batch_size)
     arrays = _arrays(model, batches)
     if arrays is not None:
         count, batches = _cut(arrays, batch_size or 32)
         batches = ((x,) for x in batches)
+        advice = ["Pass more data.", "Lower `steps` or `batch_size`."]
     elif batch_size is not None:
         raise ValueError(
             "batch_size is only for arrays, to cut them into batches. Received: "
             f"batch_size={batch_size} and batches of type {type(batches).__name__}. Set the batch "
             "size where you create the batches."
         )
-    elif not isinstance(batches, Iterable):
-        raise ValueError(
-            "Expected arrays or an iterable of batches. Received: batches of type "
-            f"{type(batches).__name__}."
-        )
     else:
+        _check_iterable(batches)
         count = _count(batches)
+        once = "A generator can be used only once, so create it again."
+        used_up = isinstance(batches, Iterator)
+        advice = [once if used_up else "Pass more data.", "Lower `steps`."]
     if steps is None and count == math.inf:
         raise ValueError(
             f"Received: batches without end, of type {type(batches).__name__}, and steps=None. "
@@ -71,14 +74,15 @@ def input_batches(
         transient=True,
         disable=not console.is_terminal,
     ):
-        x = _without_targets(model, batch)
+        x = _without_targets(model, batch, done)
         _check_fit(model, x, done)
         yield x
         done += 1
     if done < (steps or 1):
+        received = f"{done}, and then no more" if done else "none"
         raise ValueError(
-            f"Expected {steps or 'at least 1'} batches. Received: {done}, and then no more. Pass "
-            "more data or lower `steps`. A generator can be used only once."
+            f"Expected {counted(steps, 'batch', 'batches') if steps else 'at least 1 batch'}. "
+            f"Received: {received}. {' '.join(advice if steps else advice[:1])}"
         )
 
 
@@ -90,35 +94,54 @@ def shapes_of(x: Any) -> list[tuple[int, ...]]:
 def _arrays(model, batches):
     """The inputs if `batches` consists of arrays with all the data, or `None` for an iterable."""
     if isinstance(batches, tuple):
-        return keras.utils.unpack_x_y_sample_weight(batches)[0]
-    if _is_array(batches) or isinstance(batches, dict) or _is_one_for_each_input(model, batches):
+        _check_tuple(batches, "Received")
+        return batches[0]
+    if is_array(batches) or isinstance(batches, dict) or _is_one_for_each_input(model, batches):
         return batches
     return None
 
 
-def _without_targets(model, batch):
-    if _is_one_for_each_input(model, batch):
+def _without_targets(model, batch, number):
+    if not isinstance(batch, (list, tuple)) or _is_one_for_each_input(model, batch):
         return batch
     # Treat any other list as a tuple, because PyTorch's DataLoader turns tuples into lists.
-    return keras.utils.unpack_x_y_sample_weight(batch)[0]
+    _check_tuple(batch, f"Received in batch {number}")
+    return batch[0]
 
 
-def _is_array(x):
-    return hasattr(x, "__array__") and hasattr(x, "shape")
+def _check_tuple(batch, received):
+    """Raises a ValueError unless a tuple may stand for inputs with targets and sample weights."""
+    if not 1 <= len(batch) <= 3 or isinstance(batch[0], (int, float)):
+        advice = _how_to_convert(batch[0]) if batch else ""
+        raise ValueError(
+            f"Expected x, (x, y) or (x, y, sample_weight). {received}: {described(batch)}."
+            + (advice or " Put batches into a list, not into a tuple.")
+        )
+
+
+def _how_to_convert(x):
+    return " Convert numbers to an array: numpy.asarray(x)." if isinstance(x, (int, float)) else ""
 
 
 def _is_one_for_each_input(model, x):
     inputs = len(model.inputs) if is_graph(model) else 0
-    return isinstance(x, list) and len(x) == inputs > 1 and all(map(_is_array, x))
+    return isinstance(x, list) and len(x) == inputs > 1 and all(map(is_array, x))
 
 
 def _cut(arrays, size):
     """Cuts arrays into batches. Returns the number of batches and the batches."""
-    examples = {shape[0] if shape else 0 for shape in shapes_of(arrays)}
+    leaves = tree.flatten(arrays)
+    for leaf in leaves:
+        if not is_array(leaf) or not len(leaf.shape):
+            raise ValueError(
+                "Expected arrays with the examples along their first axis. Received: "
+                f"{described(leaf)}.{_how_to_convert(leaf)}"
+            )
+    examples = {leaf.shape[0] for leaf in leaves}
     if len(examples) != 1:
         raise ValueError(
-            "Expected arrays with equally many examples. Received: arrays of the shapes "
-            f"{shapes_of(arrays)}."
+            "Expected arrays with equally many examples. Received: "
+            + (f"arrays of the shapes {shapes_of(arrays)}." if leaves else "no arrays.")
         )
     starts = range(0, examples.pop(), size)
 
@@ -141,35 +164,97 @@ def _count(batches):
         return None
 
 
-def _check_positive(name, value):
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ValueError(f"Expected {name} to be a positive integer or None. Received: {value!r}.")
+def _check_number(name, value):
+    number = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if value is None or (number and value > 0):
+        return
+    advice = ""
+    if name == "steps" and (is_array(value) or isinstance(value, (list, tuple))):
+        advice = " Targets are not needed. To pass them anyway: recalibrate(model, (x, y))."
+    raise ValueError(
+        f"Expected {name} to be a positive integer or None. Received: {described(value)}.{advice}"
+    )
+
+
+def _check_iterable(batches):
+    advice = ""
+    if isinstance(batches, (str, bytes, os.PathLike)):
+        advice = " Load the data first, for example with numpy.load."
+    elif callable(batches) and not isinstance(batches, Iterable):
+        advice = " Call the function, and pass what it returns."
+    elif isinstance(batches, Iterable):
+        return
+    raise ValueError(
+        "Expected arrays or an iterable of batches. Received: batches of type "
+        f"{type(batches).__name__}.{advice}"
+    )
 
 
 def _check_fit(model, x, number):
-    """Raises a ValueError unless a batch has examples, in shapes that the model accepts."""
+    """Raises a ValueError unless a batch has examples that the model accepts."""
     leaves = tree.flatten(x)
     if any(leaf is None for leaf in leaves):  # an optional input, checked by the model itself
         return
-    if not all(map(_is_array, leaves)):
-        raise ValueError(f"Expected arrays. Received in batch {number}: {x!r}.")
+    for leaf in leaves:
+        if not is_array(leaf):
+            raise ValueError(
+                f"Expected arrays. Received in batch {number}: {described(leaf)}."
+                f"{_how_to_convert(leaf)}"
+            )
     shapes = shapes_of(x)
     if not all(shape and shape[0] for shape in shapes):
         raise ValueError(
             f"Batch {number} is empty. Expected at least one example. Received: arrays of the "
             f"shapes {shapes}."
         )
-    if not is_graph(model):
-        return
-    expected = {tensor.name: tuple(tensor.shape) for tensor in model.inputs}
-    if isinstance(x, dict) and expected.keys() <= x.keys():
-        shapes = [tuple(x[name].shape) for name in expected]
-    fit = len(shapes) == len(expected) and all(map(_fits, shapes, expected.values()))
-    if not fit:
+    if is_graph(model):
+        _check_inputs(model, x, number)
+
+
+def _check_inputs(model, x, number):
+    """Raises a ValueError unless a batch fits the inputs of a Sequential or functional model."""
+    tensors, arrays = model.inputs, tree.flatten(x)
+    wrong = f"Batch {number} does not fit model '{model.name}'."
+    if isinstance(x, dict):
+        named = _named_inputs(model)
+        missing = [name for name in named if name not in x]
+        if missing and len(named) == 1:
+            raise ValueError(
+                f"{wrong} Expected: one array. Received: {described(x)}. Pass its value."
+            )
+        if missing:
+            raise ValueError(
+                f"{wrong} Expected: a dictionary with the keys {list(named)}. Received: "
+                f"{described(x)}. Add {listed(map(repr, missing))}."
+            )
+        tensors, arrays = list(named.values()), [x[name] for name in named]
+    expected = [tuple(tensor.shape) for tensor in tensors]
+    shapes = shapes_of(arrays)
+    if len(shapes) != len(expected) or not all(map(_fits, shapes, expected)):
         raise ValueError(
-            f"Batch {number} does not fit model '{model.name}'. Expected: inputs of the shapes "
-            f"{list(expected.values())}. Received: arrays of the shapes {shapes}."
+            f"{wrong} Expected: inputs of the shapes {expected}. Received: arrays of the shapes "
+            f"{shapes}."
         )
+    for tensor, array in zip(tensors, arrays, strict=True):
+        if not _is_number(dtype_name(array)) and _is_number(tensor.dtype):
+            lossy = "complex" in dtype_name(array)
+            raise ValueError(
+                f"{wrong} Expected: real numbers ({tensor.dtype}). Received: {described(array)}. "
+                f"Convert it, for example with {'array.real' if lossy else 'array.astype(float)'}."
+            )
+
+
+def _named_inputs(model):
+    """The inputs by the keys of a dictionary of arrays."""
+    structure = None if isinstance(model, keras.Sequential) else model.input
+    if isinstance(structure, dict) and len(structure) == len(model.inputs):  # not nested
+        return structure
+    return {tensor.name: tensor for tensor in model.inputs}
+
+
+def _is_number(dtype):
+    # Names of other dtypes are <U3, |S3, object, str, string, complex64 and datetime64[ns].
+    return any(word in dtype for word in ("float", "int", "bool")) and "complex" not in dtype
 
 
 def _fits(shape, expected):

@@ -12,7 +12,7 @@ from keras import ops, tree
 
 from kerasbn._keras_private import all_layers
 from kerasbn.tools._model_graph import Ref, read_graph
-from kerasbn.tools._models import config_of, is_graph
+from kerasbn.tools._models import config_of, is_graph, is_time_distributed
 
 Pairs = list[tuple[keras.Layer, keras.Layer]]
 
@@ -28,19 +28,22 @@ def rebuild(
     Args:
         model: Sequential or functional model.
         make: Function that returns a new layer for an old one, or `None` to leave the layer out and
-            pass its input on. It is called once for each layer that is not a nested model.
+            pass its input on. It is called once for each layer, including those inside nested
+            models and `TimeDistributed`, but not for the models and the `TimeDistributed`.
 
     Returns:
         The new model, not compiled, with initial weights, and the pairs of old and new layers
-        without the nested models. A custom model class becomes a plain `keras.Model`, unless its
-        constructor accepts only `inputs` and `outputs`.
+        without the nested models and the `TimeDistributed`. A custom model class becomes a plain
+        `keras.Model`, unless its constructor accepts only `inputs` and `outputs`.
     """
     # By id. The values hold the old layers, so Python cannot reuse an id.
     made: dict[int, tuple[keras.Operation, Any]] = {}
 
     def new(old):
         if id(old) not in made:
-            if not is_graph(old):
+            if is_time_distributed(old):
+                layer = time_distributed(old)
+            elif not is_graph(old):
                 layer = make(old) if isinstance(old, keras.Layer) else clone_layer(old)
             else:
                 layer = sequential(old) if isinstance(old, keras.Sequential) else functional(old)
@@ -50,6 +53,11 @@ def rebuild(
     def sequential(old):
         layers = [layer for layer in map(new, old.layers) if layer is not None]
         return keras.Sequential([_input_like(old, old.inputs[0]), *layers], name=old.name)
+
+    def time_distributed(old):
+        layer = new(old.layer)
+        config = {key: value for key, value in config_of(old).items() if key != "layer"}
+        return None if layer is None else keras.layers.TimeDistributed(layer, **config)
 
     def functional(old):
         graph = read_graph(old)
@@ -81,7 +89,7 @@ def rebuild(
     # Setting `trainable` on a model sets it on all its layers. So start with the outer models.
     for old, layer in reversed(pairs):
         _copy_settings(old, layer)
-    return rebuilt, [(old, layer) for old, layer in pairs if not is_graph(old)]
+    return rebuilt, [(old, layer) for old, layer in pairs if not _is_structure(old)]
 
 
 def clone_layer(layer: keras.Operation, config: dict[str, Any] | None = None) -> keras.Operation:
@@ -147,8 +155,12 @@ def _copy_preprocessing(old, new):
             new.load_assets(folder)
 
 
+def _is_structure(layer):
+    return is_graph(layer) or is_time_distributed(layer)
+
+
 def _copy_settings(old, new):
-    if is_graph(old):
+    if _is_structure(old):
         inside = [(old, new)]
         if new.dtype_policy.name != old.dtype_policy.name:
             new.dtype_policy = old.dtype_policy

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import tree
 
-from kerasbn.tools._models import config_of, is_graph
+from kerasbn.tools._models import config_of, is_graph, is_time_distributed
 
 
 @dataclasses.dataclass(frozen=True)  # not a tuple, because `keras.tree` would flatten it
@@ -77,16 +77,23 @@ class LayerCall(NamedTuple):
     Attributes:
         layer: Layer or operation.
         inputs: Tensors that the call takes.
-        training: Whether the graph sets `training=True` for this call.
+        training: Values that the graph sets for `training`, for the call and the models around it.
+        wrappers: `TimeDistributed` layers around the layer, the outermost first. The tensors that
+            the call takes have one more axis for each of them.
     """
 
     layer: keras.Operation
     inputs: list[Token]
-    training: bool
+    training: frozenset[bool]
+    wrappers: tuple[keras.layers.TimeDistributed, ...]
+
+    def outer_axis(self, axis: int) -> int:
+        """The axis of the tensors for a positive axis of the layer's inputs or outputs."""
+        return axis + len(self.wrappers) if axis else 0
 
 
 class Trace(NamedTuple):
-    """A whole model, in which nested models are replaced by their layers.
+    """A whole model, in which nested models and `TimeDistributed` are replaced by their layers.
 
     Attributes:
         calls: All layer calls, in order.
@@ -112,14 +119,18 @@ def refs_in(structure: Any) -> list[Ref]:
 
 
 def trace(model: keras.Model) -> Trace:
-    """The layer calls of the whole model. Each call of a nested model adds the calls inside it."""
+    """The layer calls of the whole model. Each call of a nested model adds the calls inside it.
+
+    `TimeDistributed` applies a layer to each step, so it changes nothing about which layer takes
+    the output of which other. The trace contains the layer inside, with its wrappers.
+    """
     read = functools.cache(read_graph)
     calls: list[LayerCall] = []
     outputs: set[Token] = set()
     paths: dict[int, str] = {}
     outside = ((number, 0) for number in itertools.count(-1, -1))  # tensors of no known call
 
-    def run(model, path, given, training):
+    def run(model, path, given, training, wrappers):
         graph = read(model)
         tokens = dict(zip(tree.flatten(graph.inputs), given, strict=True))
         leaves: dict[tuple[str, int], int] = {}  # from (name, call) to the number in `calls`
@@ -130,30 +141,35 @@ def trace(model: keras.Model) -> Trace:
 
         used = set()
         for call in graph.calls:
-            layer = call.operation
-            paths.setdefault(id(layer), path + layer.name)
+            layer, inner_path, around = call.operation, path + call.operation.name, wrappers
+            paths.setdefault(id(layer), inner_path)
+            while is_time_distributed(layer):
+                around, layer = (*around, layer), layer.layer
+                inner_path += f"/{layer.name}"
+                paths.setdefault(id(layer), inner_path)
             inputs = [token(ref) for ref in call.refs]
             used.update(inputs)
-            in_training = training or call.kwargs.get("training") is True
+            given_training = call.kwargs.get("training")
+            modes = training | ({given_training} if isinstance(given_training, bool) else set())
             if not is_graph(layer):
-                leaves[layer.name, call.number] = len(calls)
-                calls.append(LayerCall(layer, inputs, in_training))
+                leaves[call.operation.name, call.number] = len(calls)
+                calls.append(LayerCall(layer, inputs, modes, around))
                 continue
             passed = _as_inputs(call, read(layer).inputs)
             if passed is None:  # it is unclear which argument goes to which input
-                calls.append(LayerCall(layer, inputs, in_training))
+                calls.append(LayerCall(layer, inputs, modes, around))
                 inside = list(itertools.islice(outside, len(tree.flatten(read(layer).inputs))))
             else:
                 inside = [token(ref) for ref in passed]
-            for i, out in enumerate(run(layer, f"{path}{layer.name}/", inside, in_training)):
-                tokens[Ref(layer.name, call.number, i)] = out
+            for i, out in enumerate(run(layer, f"{inner_path}/", inside, modes, around)):
+                tokens[Ref(call.operation.name, call.number, i)] = out
         returned = [token(ref) for ref in tree.flatten(graph.outputs)]
         # If a nested model uses a tensor and returns it too, the tensor has a second use.
         outputs.update(used.intersection(returned))
         return returned
 
     inside = itertools.islice(outside, len(tree.flatten(read(model).inputs)))
-    outputs.update(run(model, "", inside, False))
+    outputs.update(run(model, "", inside, frozenset(), ()))
     return Trace(calls, outputs, paths)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 
-from kerasbn._keras_private import all_layers, overrides_call
+from kerasbn._keras_private import all_layers, direct_layers, overrides_call
 from kerasbn.batch_norm import BatchNorm
+from kerasbn.tools._wording import described, listed
 
 BATCH_NORMS = (BatchNorm, keras.layers.BatchNormalization)
 
@@ -27,6 +30,11 @@ def is_graph(layer: Any) -> bool:
     return not overrides_call(layer) and hasattr(layer, "inputs")
 
 
+def is_time_distributed(layer: Any) -> bool:
+    """Whether a layer is a `TimeDistributed`. A subclass may compute something else."""
+    return type(layer) is keras.layers.TimeDistributed
+
+
 def config_of(layer: keras.Operation) -> dict[str, Any]:
     """The configuration of a layer, or a ValueError that says how to get one."""
     with warnings.catch_warnings():
@@ -40,30 +48,146 @@ def config_of(layer: keras.Operation) -> dict[str, Any]:
             ) from error
 
 
-def check_built(model: keras.Model) -> None:
-    """Raises a ValueError unless `model` is a Keras model that has been built."""
-    if not isinstance(model, keras.Model):
+def check_weights(model: keras.Model) -> None:
+    """Raises a ValueError unless `model` is a Keras model whose layers have their weights.
+
+    A model that is never called itself, such as a GAN with its own `train_step`, is not `built`
+    even after training. And a `built` model may lack weights, because `Model.build` of a subclass
+    sets the flag without a call. Therefore the layers count.
+    """
+    _check_model(model)
+    layers = all_layers(model)
+    missing = [layer for layer in layers if not layer.built and _has_own_build(layer)]
+    norms = [layer for layer in layers if isinstance(layer, BATCH_NORMS)]
+    if not missing and len(layers) == 1 and not model.built:
+        missing = [model]
+    unused = model.built and (not norms or any(norm.built for norm in norms))
+    if missing and not unused:  # a model that has been called may have layers that it never uses
+        names = listed(repr(layer.name) for layer in missing if layer is not model)
+        without = f" (layers without weights: {names})" if names else ""
         raise ValueError(
-            f"Expected a built keras.Model. Received: {model!r} of type {type(model).__name__}. "
-            "Put a single layer into keras.Sequential([keras.Input(shape), layer])."
+            f"Expected a built model. Received: model '{model.name}', which has no weights "
+            f"yet{without}. {_how_to_build(model)}"
         )
-    if not model.built:
-        raise ValueError(
-            f"Expected a built model. Received: model '{model.name}', which has no weights yet. "
-            "Give it an Input, call `model.build(input_shape)`, or call it once on a batch."
-        )
+
+
+def check_call(model: keras.Model) -> None:
+    """Raises a ValueError unless `model` has a `call`, and so can run on a batch of inputs."""
+    _check_model(model)
+    if not _lacks_call(model):
+        return
+    raise ValueError(
+        f"Expected a model that can be called on a batch. Received: model '{model.name}' of the "
+        f"class {type(model).__name__}, which has no `call`. "
+        + (call_models_inside(model) or "Implement `call`.")
+    )
+
+
+def call_models_inside(model: keras.Model) -> str:
+    """The advice to recalibrate the models inside a model. Empty if none has a batch norm."""
+    inside = models_inside(model, lambda each: bool(batch_norms(each)) and not _lacks_call(each))
+    if not inside:
+        return ""
+    return f"Pass the models inside it one by one, each with its own inputs: {listed(inside)}."
 
 
 def check_graph(model: keras.Model) -> None:
-    """Raises a ValueError unless `model` is built, and Sequential or functional."""
-    check_built(model)
-    if not is_graph(model):
+    """Raises a ValueError unless `model` is Sequential or functional, and has its weights."""
+    _check_model(model)
+    if is_graph(model):
+        return
+    if _becomes_graph(model):
+        check_weights(model)
         raise ValueError(
-            "Expected a Sequential or functional model, whose graph of layer calls can be rebuilt. "
-            f"Received: model '{model.name}' of the class {type(model).__name__}, which has its "
-            "own `call` and cannot be cloned. Write it with the functional API, or pass the "
-            "Sequential and functional models inside it one by one."
+            f"Expected a built model. Received: model '{model.name}', which has no graph of layer "
+            f"calls. {_how_to_build(model)}"
         )
+    inside = models_inside(model, lambda each: _becomes_graph(each) and bool(batch_norms(each)))
+    advice = (
+        f"Pass the models inside it one by one: {listed(inside)}."
+        if inside
+        else "Write it with the functional API, or pass the Sequential and functional models "
+        "inside it one by one."
+    )
+    has = "no `call`" if _lacks_call(model) else "its own `call`"
+    raise ValueError(
+        "Expected a Sequential or functional model, whose graph of layer calls can be rebuilt. "
+        f"Received: model '{model.name}' of the class {type(model).__name__}, which has {has} and "
+        f"cannot be cloned. {advice}"
+    )
+
+
+def models_inside(
+    model: keras.Layer, accept: Callable[[keras.Model], bool], path: str = "model"
+) -> list[str]:
+    """The outermost models inside `model` that `accept` returns true for, as Python expressions.
+
+    For a GAN, these are `model.discriminator` and `model.generator`.
+    """
+    found = []
+    for name, layer in _children(model):
+        if isinstance(layer, keras.Model) and accept(layer):
+            found.append(path + name)
+        else:
+            found += models_inside(layer, accept, path + name)
+    return list(dict.fromkeys(found))
+
+
+def _check_model(model: Any) -> None:
+    if isinstance(model, keras.Model):
+        return
+    if isinstance(model, keras.Layer):
+        advice = "Put a single layer into keras.Sequential([keras.Input(shape), layer])."
+    elif isinstance(model, type):
+        advice = "Create a model of this class and call it once on a batch."
+    elif isinstance(model, (str, os.PathLike)):
+        advice = "Load the model from the file first, with keras.models.load_model."
+    elif isinstance(model, (list, tuple, dict)):
+        advice = "Pass one model at a time."
+    elif callable(model):
+        advice = "Call the function, and pass the model that it returns."
+    else:
+        advice = "Pass the model as the first argument."
+    raise ValueError(f"Expected a built keras.Model. Received: {described(model)}. {advice}")
+
+
+def _lacks_call(model: keras.Model) -> bool:
+    return type(model).call is keras.Model.call
+
+
+def _becomes_graph(model: keras.Model) -> bool:
+    """Whether a model is a graph, or is a Sequential model that becomes one when it is built."""
+    return is_graph(model) or (isinstance(model, keras.Sequential) and not overrides_call(model))
+
+
+def _has_own_build(layer: keras.Layer) -> bool:
+    containers = (keras.Layer.build, keras.Model.build, keras.Sequential.build)
+    return type(layer).build not in containers
+
+
+def _how_to_build(model: keras.Model) -> str:
+    if isinstance(model, keras.Sequential):
+        return "Give it an Input, call `model.build(input_shape)`, or call it once on a batch."
+    return "Call it once on a batch."
+
+
+def _children(layer: keras.Layer) -> Iterator[tuple[str, keras.Layer]]:
+    """The layers directly inside a layer, each with the code that gets it from the outer one."""
+    left = {id(inner): inner for inner in direct_layers(layer)}
+    attributes = dict(vars(layer))
+    if keras.backend.backend() == "torch":  # PyTorch's modules keep others outside `vars`
+        attributes.update(layer.named_children())
+    for name, value in attributes.items():
+        if id(value) in left:
+            yield f".{name}", left.pop(id(value))
+        elif isinstance(value, (dict, list, tuple)) and not name.startswith("_"):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            for key, each in items:
+                if id(each) in left:
+                    yield f".{name}[{key!r}]", left.pop(id(each))
+    get = ".get_layer({!r})" if isinstance(layer, keras.Model) else "...{}"
+    for inner in left.values():
+        yield get.format(inner.name), inner
 
 
 def warn_nothing_to_do(model: keras.Model, wanted: str, stacklevel: int = 3) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import keras
@@ -19,6 +20,7 @@ from kerasbn.tools._folded_weights import (
 from kerasbn.tools._model_cloning import clone_layer, copy_state, rebuild
 from kerasbn.tools._model_graph import Token, trace
 from kerasbn.tools._models import BATCH_NORMS, check_graph, is_graph, warn_nothing_to_do
+from kerasbn.tools._wording import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +55,8 @@ def fold(model: keras.Model, verbose: bool = False) -> keras.Model:
       back is impossible. That layer must be the only user of the batch norm's output, must have no
       other input, and must not pad.
 
-    If a layer is called several times, all calls must allow folding, including those in nested
+    `TimeDistributed` makes no difference: either layer, or a model that contains it, may be inside
+    one. If a layer is called several times, all calls must allow folding, including those in nested
     models. A batch norm after several layers is folded into each of them. All other batch norms
     stay, and `plan` lists the reasons. If a folded batch norm is an output of a functional model,
     an `Identity` with its name replaces it, so the outputs keep their names.
@@ -69,7 +72,7 @@ def fold(model: keras.Model, verbose: bool = False) -> keras.Model:
 
     Args:
         model: Built Sequential or functional model. It may contain nested models. Batch norms
-            inside other layers, such as `TimeDistributed`, and inside models with their own `call`
+            inside other layers, such as `Bidirectional`, and inside models with their own `call`
             stay.
         verbose: Whether to print the decision for each batch norm. Default `False`.
 
@@ -89,7 +92,7 @@ def fold(model: keras.Model, verbose: bool = False) -> keras.Model:
         ... ])
         >>> folded = kerasbn.fold(model, verbose=True)
         bn: folded into conv
-        1 of 1 batch norm layers folded.
+        1 of 1 batch norm layer folded.
         >>> x = np.ones((1, 28, 28, 1))
         >>> np.allclose(folded.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5)
         True
@@ -119,7 +122,7 @@ def fold(model: keras.Model, verbose: bool = False) -> keras.Model:
     if verbose:
         count = sum(bool(decision.into) for decision in planner.decisions)
         print(*planner.decisions, sep="\n")
-        print(f"{count} of {len(planner.decisions)} batch norm layers folded.")
+        print(f"{count} of {counted(len(planner.decisions), 'batch norm layer')} folded.")
     return folded
 
 
@@ -182,30 +185,32 @@ class _Planner:
     def _fold_back(self, norm):
         if obstacle := self._own_obstacle(norm):
             return self._keep(norm, obstacle)
-        layers = {}
+        pairs = []
         for number in self._calls_of(norm):
             source, _ = self._origin(self.calls[number].inputs[0])
             if source < 0:
                 return self._keep(norm, "it takes an input of the model")
-            layers[source] = self.calls[source].layer
-        for layer in layers.values():
-            why = self._why_not(norm, layer, back=True) or self._other_use(layer, norm)
+            pairs.append((self.calls[number], self.calls[source]))
+        for of_norm, of_layer in pairs:
+            layer = of_layer.layer
+            why = self._why_not(of_norm, of_layer, back=True) or self._other_use(layer, norm)
             if why:
                 return self._keep(norm, f"before it, {self._name(layer)} {why}")
-        return self._fold(norm, layers.values(), back=True)
+        return self._fold(norm, [of_layer.layer for _, of_layer in pairs], back=True)
 
     def _fold_forward(self, norm):
-        outputs = {(number, 0) for number in self._calls_of(norm)}
+        outputs = {(number, 0): self.calls[number] for number in self._calls_of(norm)}
         if any(map(self._is_output, outputs)):
             return self._keep(norm, "it is an output of the model")
-        users = {id(user): user for output in outputs for user in self._users(output)}
+        pairs = [(call, user) for output, call in outputs.items() for user in self._users(output)]
+        users = {id(user.layer): user.layer for _, user in pairs}
         if len(users) != 1:
             names = " and ".join(map(self._name, users.values())) or "nothing"
             return self._keep(norm, f"it feeds {names}")
         (layer,) = users.values()
-        why = self._why_not(norm, layer, back=False)
+        why = next((w for pair in pairs if (w := self._why_not(*pair, back=False))), "")
         taken = {self._origin(self.calls[n].inputs[0]) for n in self._calls_of(layer)}
-        if not why and not taken <= outputs:
+        if not why and not taken <= outputs.keys():
             why = "takes other inputs too"
         if why:
             return self._keep(norm, f"after it, {self._name(layer)} {why}")
@@ -230,24 +235,30 @@ class _Planner:
             return f"its class {type(norm).__name__} may compute something else"
         if isinstance(norm.axis, tuple) and len(norm.axis) > 1:
             return f"it normalizes several axes, {norm.axis}"
-        if any(self.calls[number].training for number in self._calls_of(norm)):
+        if any(True in self.calls[number].training for number in self._calls_of(norm)):
             return "it is called with training=True"
         return ""
 
-    def _why_not(self, norm, layer, back):
+    def _why_not(self, of_norm, of_layer, back):
+        norm, layer = of_norm.layer, of_layer.layer
         if why := why_not(layer, back):
             return why
         rank = norm.input_spec.ndim
         axis = (norm.axis[0] if isinstance(norm.axis, tuple) else norm.axis) % rank
-        if axis != channel_axis(layer, rank):
-            return f"has its channels on axis {channel_axis(layer, rank)}, not {axis}"
+        axis = of_norm.outer_axis(axis)
+        rank += len(of_norm.wrappers)
+        channels = of_layer.outer_axis(channel_axis(layer, rank - len(of_layer.wrappers)))
+        if axis != channels:
+            return f"has its channels on axis {channels}, not {axis}"
         # After folding forward, the layer takes the batch norm's input, which may be of another
-        # dtype, such as integers. (`input` is a list if there is a mask.)
-        taken = norm.compute_dtype if back else keras.tree.flatten(norm.input)[0].dtype
-        if {taken, norm.compute_dtype} != {layer.compute_dtype}:
+        # dtype, such as integers.
+        taken = {norm.compute_dtype} if back else _input_dtypes(of_norm)
+        around = [wrapper.compute_dtype for wrapper in (*of_norm.wrappers, *of_layer.wrappers)]
+        if {*taken, *around, norm.compute_dtype} != {layer.compute_dtype}:
+            wrapped = f" in a TimeDistributed of {' and '.join(sorted({*around}))}" * bool(around)
             return (
                 f"computes in {layer.compute_dtype}, but the batch norm computes in "
-                f"{norm.compute_dtype} from {taken}"
+                f"{norm.compute_dtype} from {' and '.join(sorted(taken))}{wrapped}"
             )
         return ""
 
@@ -256,8 +267,8 @@ class _Planner:
             if self._is_output((number, 0)):
                 return "is an output of the model"
             for user in self._users((number, 0)):
-                if user is not norm:
-                    return f"also feeds {self._name(user)}"
+                if user.layer is not norm:
+                    return f"also feeds {self._name(user.layer)}"
         return ""
 
     def _inside(self, layer):
@@ -274,7 +285,7 @@ class _Planner:
 
     def _users(self, token):
         return [
-            call.layer
+            call
             for call in self.calls
             if id(call.layer) not in self.dropped and token in map(self._origin, call.inputs)
         ]
@@ -289,3 +300,13 @@ class _Planner:
 
     def _name(self, layer):
         return f"{self.paths[id(layer)]} ({type(layer).__name__})"
+
+
+def _input_dtypes(call):
+    """The dtypes of the tensors that enter a call and the wrappers around it."""
+    found = set()
+    for layer in (call.layer, *call.wrappers):
+        with contextlib.suppress(AttributeError):  # `TimeDistributed` calls no `__call__`
+            # `input` is a list if there is a mask.
+            found.add(keras.tree.flatten(layer.input)[0].dtype)
+    return found

@@ -17,11 +17,24 @@ from kerasbn._normalization import Axes, broadcastable, cast, normalize_batch, s
 from kerasbn.batch_norm import BatchNorm
 from kerasbn.moments import Moments
 from kerasbn.tools._batches import input_batches, shapes_of
-from kerasbn.tools._models import batch_norms, check_built, warn_nothing_to_do
+from kerasbn.tools._frozen import warn_frozen
+from kerasbn.tools._models import (
+    batch_norms,
+    call_models_inside,
+    check_call,
+    check_weights,
+    warn_nothing_to_do,
+)
+from kerasbn.tools._wording import described, listed
 
 
 def recalibrate(
-    model: keras.Model, batches: Any, steps: int | None = None, *, batch_size: int | None = None
+    model: keras.Model,
+    batches: Any,
+    steps: int | None = None,
+    *,
+    batch_size: int | None = None,
+    where: Callable[[keras.Layer], bool] | None = None,
 ) -> None:
     """Replaces the inference statistics of a model's batch norms with those of the given data.
 
@@ -41,9 +54,20 @@ def recalibrate(
     norm (`virtual_batch_size`), each group counts as a batch.
 
     The new statistics go to every `BatchNorm` and `keras.layers.BatchNormalization` at any depth,
-    including frozen layers and layers in subclassed models. With `renorm`, `moving_stddev` changes
-    too. The averages that only training uses keep their values, and so does `update_count`. Nothing
-    else in the model changes. If an error or Ctrl-C ends the run, nothing changes at all.
+    including layers in subclassed models. `where` limits them to some layers. The other batch norms
+    are in inference mode and keep their statistics. In transfer learning, this keeps the frozen
+    base as it is:
+
+        recalibrate(model, x, where=lambda layer: layer.trainable)
+
+    Without `where`, frozen batch norms are recalibrated too, with a warning. A batch norm counts as
+    frozen if it has `trainable=False`, or if a functional model calls it with `training=False`.
+    (Only `trainable=False` freezes it for sure, because `fit` overrides `training=False` in
+    functional models.)
+
+    With `renorm`, `moving_stddev` changes too. The averages that only training uses keep their
+    values, and so does `update_count`. Nothing else in the model changes. If an error or Ctrl-C
+    ends the run, nothing changes at all.
 
     Use roughly the batch size of training and a few thousand examples. The cost is that of
     inference on these examples. On a terminal, a progress bar is shown.
@@ -59,12 +83,14 @@ def recalibrate(
         steps: Number of batches to use. Default `None`: all batches. Endless iterables need it.
         batch_size: Size of the batches that arrays are cut into. The last one may be smaller. For
             arrays only. Default `None`: 32, as in `fit`.
+        where: Function that takes a batch norm and returns whether to recalibrate it. Default
+            `None`: every batch norm.
 
     Raises:
-        ValueError: If the model is not built. If there are no batches, fewer batches than `steps`,
-            or endless batches without `steps`. If a batch is empty or does not fit the model. If a
-            statistic is not finite, or all batches have a single value per feature. If a subclass
-            of a batch norm overrides `call`.
+        ValueError: If the model is not built or has no `call`, as a GAN with its own `train_step`.
+            If there are no batches, fewer batches than `steps`, or endless batches without `steps`.
+            If a batch is empty or does not fit the model. If a statistic is not finite, or all
+            batches have a single value per feature. If a subclass of a batch norm overrides `call`.
 
     Examples:
         >>> import keras, kerasbn, numpy as np
@@ -77,11 +103,20 @@ def recalibrate(
         Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, algorithm 2, steps 8 to 10;
         Wu & Johnson 2021, https://arxiv.org/abs/2105.07576, section 3.
     """
-    check_built(model)
+    _check_where(where)
+    check_call(model)
+    check_weights(model)
     norms = batch_norms(model)
     if not norms:
         warn_nothing_to_do(model, "BatchNorm or BatchNormalization")
         return
+    if where is None:
+        warn_frozen(model, norms)
+    else:
+        total, norms = len(norms), [norm for norm in norms if where(norm)]
+        if not norms:
+            _warn_none_chosen(model, total)
+            return
     _check_own_call(norms)
     sums = [_Sums() for _ in norms]
     variables = model.variables
@@ -94,9 +129,12 @@ def recalibrate(
             for index, statistics in collected.items():
                 for each in statistics:
                     sums[int(index)].add(each, norms[int(index)].moving_mean.shape)
-    new = []
+    idle = [norm for norm, of_norm in zip(norms, sums, strict=True) if not np.any(of_norm.m)]
+    if idle:
+        _warn_idle(model, norms, idle)
+    new: list[tuple[keras.Variable, np.ndarray]] = []
     for norm, of_norm in zip(norms, sums, strict=True):
-        new += _new_values(norm, of_norm)
+        new += [] if norm in idle else _new_values(norm, of_norm)
     _assign_all(new)
 
 
@@ -118,12 +156,6 @@ class _Sums:
 
 def _new_values(norm, sums):
     """The variables of a batch norm that change, each with its new value."""
-    if not np.any(sums.m):
-        warnings.warn(
-            f"Batch norm '{norm.name}' got no value from the batches and stays unchanged.",
-            stacklevel=3,
-        )
-        return []
     seen = sums.m > 0  # false for features that are masked in every batch
     if np.any(seen & (sums.freedom == 0)):
         raise ValueError(
@@ -229,6 +261,8 @@ def _explained_errors(model, number, x):
                 f"Model '{model.name}' has a batch norm inside a loop, such as the cell of an RNN. "
                 "Its statistics cannot leave the loop. Build the RNN with unroll=True."
             ) from error
+        if isinstance(error, NotImplementedError) and (advice := call_models_inside(model)):
+            error.add_note(f"If model '{model.name}' is never called itself: {advice}")
         error.add_note(f"In recalibrate, at batch {number} with the shapes {shapes_of(x)}.")
         raise
 
@@ -238,6 +272,36 @@ def _to_tensors(x):
         return array if ops.is_tensor(array) else ops.convert_to_tensor(np.asarray(array))
 
     return tree.map_structure(to_tensor, x)
+
+
+def _check_where(where):
+    if where is not None and not callable(where):
+        raise ValueError(
+            "Expected where to be a function that takes a batch norm and returns whether to "
+            f"recalibrate it, or None. Received: {described(where)}. For example: "
+            "where=lambda layer: layer.trainable"
+        )
+
+
+def _warn_none_chosen(model, total):
+    norms = f"all {total} batch norms" if total > 1 else "the only batch norm"
+    warnings.warn(
+        f"`where` returns false for {norms} of model '{model.name}', which stays unchanged.",
+        stacklevel=3,
+    )
+
+
+def _warn_idle(model, norms, idle):
+    names = listed(f"'{norm.name}'" for norm in idle)
+    if len(idle) == 1:
+        message = f"Batch norm {names} got no value from the batches and stays unchanged."
+    else:
+        message = (
+            f"{len(idle)} batch norms got no value from the batches and stay unchanged: {names}."
+        )
+    if len(idle) == len(norms):
+        message += f" The `call` of model '{model.name}' uses none. {call_models_inside(model)}"
+    warnings.warn(message.rstrip(), stacklevel=3)
 
 
 def _check_own_call(norms):

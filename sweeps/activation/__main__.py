@@ -16,6 +16,7 @@ networks faster" (2018).
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,31 +63,35 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
 
     every = tables.trials
     names = list(dict.fromkeys(every.activation))
-    layers = f"{every.depth.max()} hidden layers"
 
-    def accuracy(name):
-        only = tables._replace(trials=every[every.activation == name])
-        return lambda ax: charts.accuracy(only, ax, "step")
-
-    def steps(ax):
-        places = every.assign(place=every.activation.map(names.index))
-        ax = charts.steps_to_target(places.drop(columns="activation"), ax, "place", joined=False)
+    def steps(series, ax):
+        ax = charts.steps_to_target(series, ax, "place", joined=False)
         ax.set_xticks(range(len(names)), names)
         return ax
 
+    by_activation = charts.facets(every, by=["activation"])
+    places = every.assign(place=every.activation.map(names.index))
     return [
         charts.save_panels(
             folder / "accuracy_by_step.png",
-            {name: accuracy(name) for name in names},
-            f"Test accuracy of networks with {layers}, by activation",
+            {
+                title: functools.partial(charts.accuracy, series, tables.curves, x="step")
+                for title, series in by_activation.items()
+            },
+            f"Test accuracy of networks with {charts.depths(every)}, by activation",
             charts.settings(every),
             columns=3,
         ),
-        charts.save(
+        charts.save_panels(
             folder / "steps_to_target.png",
-            steps,
+            {
+                title: functools.partial(steps, series)
+                for title, series in charts.facets(places, "place", "activation").items()
+            },
             f"Training steps to {target(every)} test accuracy, by activation",
             charts.settings(every),
+            columns=1,
+            size=(7.2, 3.0),
         ),
     ]
 
@@ -97,6 +102,12 @@ STUDY = Study(
     trials=trials,
     varied=("activation", "batch_norm"),
     draw=draw,
+    quick={
+        "activation": ["relu", "sigmoid", "elu"],
+        "seeds": 3,
+        "max_steps": 100,
+        "curve_every": 10,
+    },
     captions={
         "accuracy_by_step.png": (
             "Each panel is one activation. Compare how soon the lines of the two arms rise."

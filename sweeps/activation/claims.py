@@ -6,6 +6,7 @@ import numpy as np
 
 from sweeps.harness.claims import Claim
 from sweeps.harness.claims.evidence import (
+    CHANCE,
     NEAR_CHANCE,
     StudyTables,
     in_steps,
@@ -21,6 +22,7 @@ from sweeps.harness.claims.verdicts import (
     UndecidedError,
     all_or_some,
 )
+from sweeps.harness.claims.wording import listed, spelled
 
 _ACTIVATIONS = ("relu", "elu", "leaky_relu")
 
@@ -46,9 +48,10 @@ def sigmoid_needs_batch_norm(tables: StudyTables) -> Finding:
         raise UndecidedError("the baseline, ReLU with batch norm, does not reach the target")
     as_relu = within(median_steps(sigmoid), 2 * median_steps(relu))
     words = (
-        f"plain sigmoid: median best accuracy {median_percent(plain.best_accuracy)}, "
-        f"{stuck}/{len(plain)} runs at most {NEAR_CHANCE:.0%}; median steps with batch norm: "
-        f"sigmoid {in_steps(sigmoid)}, relu {in_steps(relu)}"
+        f"plain sigmoid has a median best accuracy of {median_percent(plain.best_accuracy)} "
+        f"(chance is {CHANCE:.0%}), and {stuck}/{len(plain)} runs stay near chance, at "
+        f"{NEAR_CHANCE:.0%} or below; median steps with batch norm: sigmoid {in_steps(sigmoid)}, "
+        f"ReLU {in_steps(relu)} (at most twice as many count as about as many)"
     )
     if not stuck:
         return Finding(words, NOT_REPRODUCED)
@@ -76,13 +79,16 @@ def elu_and_leaky_relu_resist(tables: StudyTables) -> Finding:
     """
     trials = pick(tables.trials("activation", "steps_to_target"), batch_norm=False)
     groups = {name: pick(trials, activation=name) for name in _ACTIVATIONS}
-    steps = ", ".join(f"{name} {in_steps(group)}" for name, group in groups.items())
+    steps = listed(f"{spelled(name)} {in_steps(group)}" for name, group in groups.items())
     words = f"median steps without batch norm: {steps}"
     bound = median_steps(groups["relu"])
     if not np.isfinite(bound):
         raise UndecidedError("the baseline, plain ReLU, does not reach the target")
-    holds = {name: within(median_steps(groups[name]), bound) for name in ("elu", "leaky_relu")}
-    return Finding(words, all_or_some(holds, "the activation"))
+    holds = {
+        spelled(name): within(median_steps(groups[name]), bound) for name in ("elu", "leaky_relu")
+    }
+    reason = f"{listed(holds)} need more steps than ReLU"
+    return Finding(words, all_or_some(holds, "the activation", reason=reason))
 
 
 CLAIMS = {

@@ -23,13 +23,13 @@ Scaling Rules for Adaptive Gradient Algorithms" (2022), on the learning rate.
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags as absl_flags
 
-from sweeps.batch_size.kinds import kinds
 from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
 from sweeps.harness.errors import UserError
@@ -109,12 +109,47 @@ def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     ]
 
 
+def at_reference(trials):
+    """The trials with settings that are the same at every batch size, for comparison.
+
+    Learning rate and momentum become those at the reference batch size, if that leaves fewer of
+    them. The number of examples replaces the budget in steps.
+    """
+    share = trials.batch_size / _REFERENCE
+    found = trials.assign(train_examples=_examples(trials), max_steps=0, eval_every=0)
+    for name, values in (
+        ("learning_rate", trials.learning_rate / share**0.5),
+        ("bn_momentum", trials.bn_momentum ** (1 / share)),
+    ):
+        values = values.map("{:.6g}".format).astype(float)
+        if values.nunique() < trials[name].nunique():
+            found[name] = values
+    return found
+
+
+def _examples(trials):
+    """The number of examples that a trial sees, before whole batches are made of it."""
+    seen = set(trials.max_steps * trials.batch_size)
+    return [
+        max(n for n in seen if n // size == steps)
+        for size, steps in zip(trials.batch_size, trials.max_steps, strict=True)
+    ]
+
+
 def errors(tables: Tables):
-    """Median test error by batch size and kind, as text. A diverged run counts as chance."""
-    trials = tables.trials[tables.trials.status != "failed"]
-    trials = trials.assign(kind=kinds(trials), error=1 - trials.final_accuracy.fillna(0.1))
-    table = trials.pivot_table(index="batch_size", columns="kind", values="error", aggfunc="median")
-    table = table.astype(float).map("{:.2%}".format).replace("nan%", "")
+    """Median test error by batch size and setting, as text. A diverged run counts as chance."""
+    import pandas as pd
+
+    from sweeps.harness.results.tables import by_series
+
+    trials = at_reference(tables.trials)
+    trials = trials.assign(error=1 - trials.final_accuracy.fillna(0.1))
+    medians = {
+        label: group.groupby("batch_size").error.median()
+        for label, group in by_series(trials, "batch_size")
+    }
+    table = pd.DataFrame(medians).sort_index().astype(float)
+    table = table.map("{:.2%}".format).replace("nan%", "")
     return table.rename_axis(index="batch size").reset_index()
 
 
@@ -122,10 +157,10 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
     """Draws test error by batch size."""
     from sweeps.harness import charts
 
-    every = tables.trials.assign(test_error=100 * (1 - tables.trials.final_accuracy))
-    series = list(every.groupby(kinds(every)))
+    every = at_reference(tables.trials)
+    every = every.assign(test_error=100 * (1 - every.final_accuracy))
 
-    def error(ax):
+    def error(series, ax):
         ax = charts.value(series, ax, "batch_size", "test_error", log=True)
         ax.set(yscale="log", xlabel="examples per batch", ylabel="test error, percent")
         ax.set_yticks([2, 5, 10, 20, 50, 100], ["2", "5", "10", "20", "50", "100"])
@@ -133,11 +168,15 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
         return ax
 
     return [
-        charts.save(
+        charts.save_panels(
             folder / "test_error.png",
-            error,
+            {
+                title: functools.partial(error, series)
+                for title, series in charts.facets(every, "batch_size").items()
+            },
             "Test error after the same number of examples, by batch size",
-            charts.settings(every),
+            f"{charts.settings(every)} · rate and momentum at batch size {_REFERENCE}",
+            columns=2,
         )
     ]
 
@@ -148,6 +187,7 @@ STUDY = Study(
     trials=trials,
     varied=("batch_size", "batch_norm"),
     draw=draw,
+    quick={"seeds": 1, "batch_size": [1, 8, 128], "examples": 4000},
     captions={
         "test_error.png": (
             "Read from right to left: how fast does each kind of normalization get worse as the "
@@ -161,7 +201,12 @@ STUDY = Study(
         "jit_compile": True,
         "seeds": 3,
     },
-    without=("max_steps", "eval_every", "bn_layer"),
+    without={
+        "max_steps": "training ends when a network has seen as many images as --examples says. "
+        "Smaller batches take more steps.",
+        "eval_every": "networks are evaluated once, when they have seen --examples images.",
+        "bn_layer": "only kerasbn.BatchNorm has Batch Renormalization and ghost batches.",
+    },
     helps={
         "seeds": "Number of seeds, 0 to N-1. Three seeds take a quarter of an hour on two cores.",
         "batch_size": "Batch sizes, separated by commas.",

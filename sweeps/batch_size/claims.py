@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from sweeps.batch_size.kinds import BATCH_NORM, GROUP_NORM, RENORM, kinds
 from sweeps.harness.claims import Claim
-from sweeps.harness.claims.evidence import NEAR_CHANCE, StudyTables, pick
+from sweeps.harness.claims.evidence import CHANCE, NEAR_CHANCE, StudyTables, pick
 from sweeps.harness.claims.verdicts import Finding, UndecidedError, all_or_some, all_parts, some_of
+from sweeps.harness.claims.wording import listed
+
+_WORSE = 1.5  # smallest ratio of errors at which a kind of normalization gets worse
+_RECOVERED = 0.9  # largest ratio of errors at which renorm recovers some accuracy
 
 
 def nothing_learned_from_one(tables: StudyTables) -> Finding:
@@ -20,8 +24,8 @@ def nothing_learned_from_one(tables: StudyTables) -> Finding:
     trials = pick(_kinds(tables), kind=BATCH_NORM, batch_size=1)
     stuck = int((trials.error >= 1 - NEAR_CHANCE).sum())
     words = (
-        f"median accuracy at batch size 1: {1 - trials.error.median():.1%}; {stuck}/{len(trials)} "
-        f"runs at most {NEAR_CHANCE:.0%}"
+        f"at batch size 1, the median accuracy is {1 - trials.error.median():.1%} (chance is "
+        f"{CHANCE:.0%}), and {stuck}/{len(trials)} runs stay at {NEAR_CHANCE:.0%} or below"
     )
     return Finding(words, some_of(stuck, len(trials), "the seed"))
 
@@ -44,12 +48,13 @@ def small_batches_hurt_batch_norm(tables: StudyTables) -> Finding:
             raise UndecidedError(f"the claim needs {kind} at several batch sizes above 1")
         ratios[kind] = errors.iloc[0] / errors.min()
         words.append(
-            f"{kind}: median test error {errors.iloc[0]:.1%} at batch size {errors.index[0]}, "
-            f"lowest {errors.min():.1%} at {errors.idxmin()}"
+            f"with {kind}, the median test error is {errors.iloc[0]:.1%} at batch size "
+            f"{errors.index[0]}, and {errors.min():.1%} at the best size, {errors.idxmin()}"
         )
+    words.append(f"{_WORSE:g} times the lowest error or more counts as worse")
     parts = {
-        "batch norm gets worse": ratios[BATCH_NORM] >= 1.5,
-        "group norm does not": ratios[GROUP_NORM] < 1.5,
+        "batch norm gets worse": ratios[BATCH_NORM] >= _WORSE,
+        "group norm does not get worse": ratios[GROUP_NORM] < _WORSE,
     }
     return Finding("; ".join(words), all_parts(parts))
 
@@ -71,18 +76,22 @@ def renorm_recovers(tables: StudyTables) -> Finding:
     }
     plain, renorm = errors.values()
     sizes = [size for size in plain.index if size in renorm.index]
-    words = "median test error without and with renorm: " + ", ".join(
-        f"{plain[size]:.1%} and {renorm[size]:.1%} at batch size {size}" for size in sizes
+    found = listed(
+        f"{renorm[size]:.1%} instead of {plain[size]:.1%} at batch size {size}" for size in sizes
     )
-    holds = {str(size): renorm[size] <= 0.9 * plain[size] for size in sizes}
-    return Finding(words, all_or_some(holds, "the batch size"))
+    words = (
+        f"with renorm, the median test error is {found}; {_RECOVERED:g} times the error or less "
+        "counts as recovery"
+    )
+    holds = {str(size): renorm[size] <= _RECOVERED * plain[size] for size in sizes}
+    return Finding(words, all_or_some(holds, "the batch size", "at"))
 
 
 def _kinds(tables):
     """The trials with their normalization and test error. A diverged trial counts as chance."""
     names = ("group_norm", "bn_renorm", "bn_virtual_batch_size", "batch_size", "final_accuracy")
     trials = tables.trials(*names)
-    return trials.assign(kind=kinds(trials), error=1 - trials.final_accuracy.fillna(0.1))
+    return trials.assign(kind=kinds(trials), error=1 - trials.final_accuracy.fillna(CHANCE))
 
 
 CLAIMS = {

@@ -54,7 +54,7 @@ from pathlib import Path
 
 from absl import flags as absl_flags
 
-from sweeps.harness.cli import command, flags
+from sweeps.harness.cli import command, flags, quick
 
 PARTS = ("layers", "inference", "nets", "memory", "backends")
 # Printed comparisons of kerasbn: by table and baseline, the columns that define a row.
@@ -68,11 +68,18 @@ _SUMMARIES = {
     "memory": {"keras": ["what", "mode"], "plain": ["what", "mode"]},
     "backends": {"keras": ["backend", "shapes", "mode"]},
 }
+_QUICK = {
+    "parts": ["layers"],
+    "shape": ["500x500", "100x3000"],
+    "dtype": ["float32"],
+    "seconds": 0.5,
+}
 
 
 def define_flags(values: absl_flags.FlagValues) -> None:
     """Defines the flags for the data, the measurements and their length."""
     flags.define_data(values)
+    quick.define(values)
     absl_flags.DEFINE_multi_enum(
         "parts",
         list(PARTS[:-1]),
@@ -214,7 +221,7 @@ COMMAND = command.Command(
     name="cost",
     question=__doc__.splitlines()[0],
     define_flags=define_flags,
-    run=run,
+    run=lambda values: quick.run(values, _QUICK, run),
     captions={
         "*_by_depth_*.png": (
             "The distance to the plain line is the price of batch norm at each depth."

@@ -12,6 +12,7 @@ import pandas as pd
 from sweeps.cost import ratios
 from sweeps.harness import charts
 from sweeps.harness.charts.looks import LOOKS
+from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +35,9 @@ def draw(name: str, rows: pd.DataFrame, folder: Path) -> list[Path]:
         folder: Folder for the charts.
     """
     call = "inference pass" if name == "inference" else "training step"
-    machine = f"medians and quartiles · {rows.threads.iloc[0]} threads · {rows.cpu.iloc[0]}"
+    machine = (
+        f"medians and quartiles · {counted(rows.threads.iloc[0], 'thread')} · {rows.cpu.iloc[0]}"
+    )
     paths = []
     for key, group in ratios.by_mode(rows[rows.what == "layer"]):
         paths.append(
@@ -65,7 +68,7 @@ def multiples(rows: pd.DataFrame, ax: Axes, over: str) -> Axes:
         ax: Axes to draw on.
         over: Baseline, whose time is 1.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     sizes = list(rows["size"].unique())
     names = [name for name in _CONTENDERS if name != over and name in set(rows.contender)]
@@ -99,13 +102,16 @@ def multiples(rows: pd.DataFrame, ax: Axes, over: str) -> Axes:
         )
     ax.set_ylim(-0.5, len(sizes) - 0.5)
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    low, high = ax.get_xlim()
+    narrow = high < 4 * low  # 1, 2 and 5 would leave one or two ticks
+    ax.xaxis.set_major_locator(
+        MaxNLocator(8, steps=[1, 2, 5, 10]) if narrow else LogLocator(subs=(1.0, 2.0, 5.0))
+    )
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_yticks(range(len(sizes)), sizes)
     ax.invert_yaxis()
     ax.set_xlabel(f"time ({over.capitalize()} = 1)")
-    ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(1, 0))
     return ax
 
 
@@ -128,5 +134,4 @@ def milliseconds(rows: pd.DataFrame, ax: Axes, call: str) -> Axes:
     ax.set_ylim(bottom=0)
     ax.set_xlabel("hidden layers")
     ax.set_ylabel(f"milliseconds per {call}")
-    ax.legend(frameon=False)
     return ax

@@ -13,6 +13,7 @@ from sweeps.cost.ratios import geometric_mean
 from sweeps.harness.claims import Claim
 from sweeps.harness.claims.evidence import StudyTables, pick
 from sweeps.harness.claims.verdicts import Finding, UndecidedError, all_or_some
+from sweeps.harness.claims.wording import MODES, listed
 from sweeps.harness.results.tables import median, with_misses
 
 _MUCH = 0.5  # share of the cost that counts as much of it
@@ -36,11 +37,10 @@ def less_gained_in_seconds(tables: StudyTables) -> Finding:
     steps = steps.set_index(steps["size"].astype(int))
     gains = _gains(tables.of_study("depth"))
     depths = [depth for depth in steps.index if depth in gains.index]
-    words = [
-        f"{depth}: {steps.over_plain[depth]:.2f}, {gains.steps[depth]:.2f}, "
-        f"{gains.seconds[depth]:.2f}"
-        for depth in depths
-    ]
+    costs, fewer, less = (
+        listed(f"{values[depth]:.2f}" for depth in depths)
+        for values in (steps.over_plain, gains.steps, gains.seconds)
+    )
     holds = {
         str(depth): bool(
             steps.over_plain_q1[depth] > 1 and gains.seconds[depth] < gains.steps[depth]
@@ -48,17 +48,18 @@ def less_gained_in_seconds(tables: StudyTables) -> Finding:
         for depth in depths
     }
     measured = (
-        "by depth, step time with batch norm over plain, then plain over batch norm in steps and "
-        f"in seconds to the target: {'; '.join(words)}"
+        f"with {listed(map(str, depths))} hidden layers, a step costs {costs} times as much with "
+        f"batch norm as without; batch norm divides the steps to the target by {fewer}, and the "
+        f"seconds by {less}"
     )
-    return Finding(measured, all_or_some(holds, "the depth"))
+    return Finding(measured, all_or_some(holds, "the depth", "at"))
 
 
 def fusing_takes_cost_away(tables: StudyTables) -> Finding:
     """Claim 23, from the times of a layer's training step in float32.
 
     The cost is the time of batch norm written by hand as separate operations. The claim holds for a
-    method of fusing and a kind of input (rows, such as 500x100, or images and sequences) if the
+    method of fusing and a kind of input (rows, such as 500x100, or images or sequences) if the
     method saves at least half of that time.
 
     Reproduced: the claim holds for every method and kind of input.
@@ -68,20 +69,24 @@ def fusing_takes_cost_away(tables: StudyTables) -> Finding:
     layers = tables.read("layers", "size", "dtype", "mode", "contender", "median_microseconds")
     layers = pick(layers, dtype="float32")
     layers = layers.assign(
-        input=np.where(layers["size"].str.count("x") == 1, "rows", "images and sequences")
+        input=np.where(layers["size"].str.count("x") == 1, "rows", "images or sequences")
     )
     unfused = _times(layers, "graph", "by hand")
-    methods = {"kernel": ("graph", "kerasbn"), "XLA": ("xla", "by hand")}
+    methods = {"a kernel": ("graph", "kerasbn"), "XLA": ("xla", "by hand")}
     words, holds = [], {}
     for method, (mode, contender) in methods.items():
         left = (_times(layers, mode, contender) / unfused).dropna()
         for name, ratios in left.groupby(level="input", sort=False):
             saved = 1 - geometric_mean(ratios)
             words.append(
-                f"{method} on {name} {saved:.0%} ({1 - ratios.max():.0%} to {1 - ratios.min():.0%})"
+                f"{saved:.0%} with {method} on {name} ({1 - ratios.max():.0%} to "
+                f"{1 - ratios.min():.0%})"
             )
             holds[f"{method} on {name}"] = saved >= _MUCH
-    measured = f"time saved compared with separate operations: {', '.join(words)}"
+    measured = (
+        f"of the time of separate operations, fusing saves {listed(words)}; {_MUCH:.0%} or more "
+        "counts as much"
+    )
     return Finding(measured, all_or_some(holds, "the method and the input"))
 
 
@@ -101,10 +106,12 @@ def folded_costs_as_plain(tables: StudyTables) -> Finding:
     for (what, mode), rows in passes.groupby(["what", "mode"], sort=False):
         multiple = geometric_mean(rows.over_plain)
         spread = f" ({rows.over_plain.min():.2f} to {rows.over_plain.max():.2f})"
-        words.append(f"{what} in {mode} {multiple:.2f}{spread if len(rows) > 1 else ''}")
-        holds[f"{what} in {mode}"] = abs(multiple - 1) <= _THE_SAME
+        name = f"{what} {MODES.get(mode, mode)}"
+        words.append(f"{name} {multiple:.2f}{spread if len(rows) > 1 else ''}")
+        holds[name] = abs(multiple - 1) <= _THE_SAME
     return Finding(
-        f"inference time, folded over plain: {', '.join(words)}",
+        f"inference time of the folded network divided by that of the plain one: {listed(words)}; "
+        f"{1 - _THE_SAME:.2f} to {1 + _THE_SAME:.2f} counts as equal",
         all_or_some(holds, "the network and the mode"),
     )
 

@@ -11,6 +11,7 @@ from sweeps.cost import backends, layers, memory, networks, ratios
 from sweeps.cost.shapes import CHAIN, HELD_OUT, TUNED
 from sweeps.harness import timing
 from sweeps.harness.data import Dataset
+from sweeps.harness.wording import counted
 
 Rows = dict[str, list[dict[str, Any]]]  # rows by table
 
@@ -67,7 +68,11 @@ def work(
             for shape in shapes
         ],
         "nets": [
-            (f"{n.what}, {n.size} layers", 2 * seconds + 12, partial(_net, n, dataset, budget))
+            (
+                f"{n.what}, {counted(n.size, 'layer')}",
+                2 * seconds + 12,
+                partial(_net, n, dataset, budget),
+            )
             for n in networks.networks()
         ],
         "memory": [("memory of a training step", 80, partial(_memory, budget))],

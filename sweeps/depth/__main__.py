@@ -18,6 +18,7 @@ networks faster" (2018).
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,33 +69,45 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
     from sweeps.harness.results.tables import target
 
     every = tables.trials
-    deepest = tables._replace(trials=every[every.depth == every.depth.max()])
-    layers = f"{every.depth.max()} hidden layers"
+    deepest = every[every.depth == every.depth.max()]
+    layers = charts.depths(deepest)
 
-    def steps(ax):
-        ax = charts.steps_to_target(every, ax, "depth")
+    def steps(series, ax):
+        ax = charts.steps_to_target(series, ax, "depth")
         ax.set_xlabel("hidden layers")
         ax.set_xticks(sorted(every.depth.unique()))
         return ax
 
+    def accuracy(x):
+        return {
+            title: functools.partial(charts.accuracy, series, tables.curves, x=x)
+            for title, series in charts.facets(deepest).items()
+        }
+
     return [
-        charts.save(
+        charts.save_panels(
             folder / "steps_to_target.png",
-            steps,
+            {
+                title: functools.partial(steps, series)
+                for title, series in charts.facets(every, "depth").items()
+            },
             f"Training steps to {target(every)} test accuracy, by depth",
             charts.settings(every),
+            columns=2,
         ),
-        charts.save(
+        charts.save_panels(
             folder / "accuracy_by_step.png",
-            lambda ax: charts.accuracy(deepest, ax, "step"),
+            accuracy("step"),
             f"Test accuracy of networks with {layers}, by training step",
-            charts.settings(deepest.trials),
+            charts.settings(deepest),
+            columns=2,
         ),
-        charts.save(
+        charts.save_panels(
             folder / "accuracy_by_seconds.png",
-            lambda ax: charts.accuracy(deepest, ax, "seconds"),
+            accuracy("seconds"),
             f"Test accuracy of networks with {layers}, by training time",
-            charts.settings(deepest.trials),
+            charts.settings(deepest),
+            columns=2,
         ),
     ]
 
@@ -105,6 +118,7 @@ STUDY = Study(
     trials=trials,
     varied=("depth", "batch_norm"),
     draw=draw,
+    quick={"seeds": 3, "max_steps": 200, "curve_every": 10},
     captions={
         "steps_to_target.png": (
             "Compare the slopes: how many steps does each added layer cost without batch norm "

@@ -7,6 +7,9 @@ import numpy as np
 from sweeps.harness.claims import Claim
 from sweeps.harness.claims.evidence import StudyTables, steps_by, within
 from sweeps.harness.claims.verdicts import NOT_REPRODUCED, REPRODUCED, Finding
+from sweeps.harness.claims.wording import layers, listed
+
+_NEARLY = 1.5  # largest ratio of steps that counts as nearly the same
 
 
 def plain_steps_grow(tables: StudyTables) -> Finding:
@@ -25,7 +28,7 @@ def plain_steps_grow(tables: StudyTables) -> Finding:
         return Finding(words, NOT_REPRODUCED)
     depths = list(medians.index)
     stalls = [f"from {depths[i]} to {depths[i + 1]}" for i in np.flatnonzero(~adds)]
-    return Finding(words, f"depends on the layer: the steps do not grow {', '.join(stalls)} layers")
+    return Finding(words, f"depends on the layer: the steps do not grow {listed(stalls)} layers")
 
 
 def batch_norm_steps_stay(tables: StudyTables) -> Finding:
@@ -37,15 +40,16 @@ def batch_norm_steps_stay(tables: StudyTables) -> Finding:
     Not reproduced: the largest median is more than 1.5 times the shallowest network's, or infinite.
     """
     medians, words = _steps_by_depth(tables, batch_norm=True)
-    if within(medians.max(), 1.5 * medians.min()):
+    words += f"; at most {_NEARLY:g} times as many count as nearly the same"
+    if within(medians.max(), _NEARLY * medians.min()):
         return Finding(words, REPRODUCED)
-    if within(medians.max(), 1.5 * medians.iloc[0]):
-        least = medians.idxmin()
+    if within(medians.max(), _NEARLY * medians.iloc[0]):
+        most, least = medians.index[medians == medians.max()].max(), medians.idxmin()
         return Finding(
             words,
-            f"depends on the baseline depth: {medians.idxmax()} layers need "
-            f"{medians.max() / medians.iloc[0]:.2g} times the steps of {medians.index[0]}, but "
-            f"{medians.max() / medians.min():.2g} times the steps of {least}",
+            f"depends on the baseline depth: {layers(most)} need "
+            f"{medians.max() / medians.iloc[0]:.2g} times the steps of {layers(medians.index[0])}, "
+            f"but {medians.max() / medians.min():.2g} times the steps of {layers(least)}",
         )
     return Finding(words, NOT_REPRODUCED)
 

@@ -16,6 +16,7 @@ Internal Covariate Shift" (2015), section 4.1.
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,6 @@ from absl import flags as absl_flags
 
 from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
-from sweeps.harness.trial import arm_name
 
 if TYPE_CHECKING:
     from sweeps.harness.data import DataSize
@@ -80,32 +80,37 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
     every = tables.trials
     first = first_seed(every)
     found = tables.recorded["percentiles"]
-
-    def bands(rows):
-        return lambda ax: charts.percentiles(rows, ax)
-
     panels = {
-        f"{arm_name(trial.batch_norm)}, unit {unit}": bands(
-            found[(found.trial_id == trial.trial_id) & (found.unit == unit)]
+        f"{label}, unit {unit}": functools.partial(
+            charts.percentiles,
+            found[found.trial_id.isin(group.trial_id) & (found.unit == unit)],
         )
-        for trial in first.itertuples()
+        for label, group, _ in charts.series(first)
         for unit in (1, 2, 3)
     }
     return [
-        charts.save(
+        charts.save_panels(
             folder / "accuracy_by_step.png",
-            lambda ax: charts.accuracy(tables, ax, "step"),
-            f"Test accuracy with {every.depth.max()} layers of sigmoids, by step",
+            {
+                title: functools.partial(charts.accuracy, series, tables.curves, x="step")
+                for title, series in charts.facets(every).items()
+            },
+            f"Test accuracy of {_activations(every)} networks with {charts.depths(every)}, by step",
             charts.settings(every),
+            columns=2,
         ),
         charts.save_panels(
             folder / "percentiles.png",
             panels,
-            "Inputs of sigmoids in the last hidden layer: 15th, 50th and 85th percentiles",
+            "Inputs of three units in the last hidden layer: 15th, 50th and 85th percentiles",
             charts.settings(first),
             columns=3,
         ),
     ]
+
+
+def _activations(trials):
+    return " and ".join(trials.activation.unique())
 
 
 STUDY = Study(
@@ -114,6 +119,7 @@ STUDY = Study(
     trials=trials,
     varied=("depth", "batch_norm"),
     draw=draw,
+    quick={"seeds": 1, "max_steps": 2000},
     captions={
         "accuracy_by_step.png": "Compare how soon the two arms rise, and where they end.",
         "percentiles.png": (

@@ -34,8 +34,8 @@ def higher_and_sooner(tables: StudyTables) -> Finding:
     trials = tables.trials("final_accuracy", "steps_to_target")
     plain, normed = (pick(trials, batch_norm=arm) for arm in (False, True))
     words = "; ".join(
-        f"{name}: median final accuracy {median_percent(group.final_accuracy)}, median steps to "
-        f"{target(group)} {in_steps(group)}"
+        f"{name}: the median final accuracy is {median_percent(group.final_accuracy)}, and the "
+        f"median number of steps to {target(group)} is {in_steps(group)}"
         for name, group in ((arm_name(False), plain), (arm_name(True), normed))
     )
     if not np.isfinite([median_steps(plain), median_steps(normed)]).any():
@@ -64,13 +64,18 @@ def percentiles_stay(tables: StudyTables) -> Finding:
     drift = (runs[columns].max() - runs[columns].min()).max(axis=1) / runs.spread.mean()
     plain, normed = (under(drift, arm).median() for arm in (False, True))
     words = (
-        f"median drift of the percentiles, relative to their spread: plain {plain:.2g}, batch "
-        f"norm {normed:.2g} ({len(drift)} units in {frame.trial_id.nunique()} runs)"
+        f"the percentiles move by {plain:.2g} times their spread without batch norm, and by "
+        f"{normed:.2g} times with it (medians over {len(drift)} units in "
+        f"{frame.trial_id.nunique()} runs); at most half as far counts as in place"
     )
     if normed <= plain / 2:
         return Finding(words, REPRODUCED)
     if normed < plain:
-        return Finding(words, f"depends on the threshold: {normed / plain:.2g} of plain's drift")
+        return Finding(
+            words,
+            f"depends on the threshold: with batch norm, they move {normed / plain:.2g} times as "
+            "far",
+        )
     return Finding(words, NOT_REPRODUCED)
 
 

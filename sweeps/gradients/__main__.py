@@ -29,7 +29,6 @@ from absl import flags as absl_flags
 
 from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
-from sweeps.harness.trial import arm_name
 
 if TYPE_CHECKING:
     from sweeps.harness.data import DataSize
@@ -84,41 +83,46 @@ def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     ]
 
 
-def norms(tables: Tables):
-    """The recorded gradients, with the settings of their trials."""
-    settings = ["trial_id", "depth", "hidden_units", "activation", "batch_norm", "seed"]
-    return tables.recorded["gradients"].merge(tables.trials[settings], on="trial_id")
-
-
 def ratios(tables: Tables):
     """Median ratio of the first layer's gradient norm to the last's at the start, as text."""
-    frame = norms(tables)
-    frame = frame[(frame.step == frame.step.min()) & (frame.depth > 1)]
-    keys = ["depth", "activation", "batch_norm", "seed"]
-    ends = frame.sort_values("layer").groupby(keys).gradient_norm.agg(["first", "last"])
-    ratio = (ends["first"] / ends["last"]).groupby(keys[:3]).median().unstack([1, 2])
-    ratio.columns = [f"{name}, {arm_name(arm)}: first / last layer" for name, arm in ratio.columns]
-    return ratio.map("{:.3g}".format).reset_index()
+    import pandas as pd
+
+    from sweeps.harness.results.tables import by_series
+
+    found = tables.recorded["gradients"]
+    start = found[found.step == found.groupby("trial_id").step.transform("min")]
+    ends = start.sort_values("layer").groupby("trial_id").gradient_norm.agg(["first", "last"])
+    ratio = ends["first"] / ends["last"]
+    deep = tables.trials[tables.trials.depth > 1]
+    medians = {
+        (label, "first / last"): group.trial_id.map(ratio).groupby(group.depth).median()
+        for label, group in by_series(deep, "depth")
+    }
+    table = pd.DataFrame(medians).sort_index().astype(float)
+    return table.map("{:.3g}".format).replace("nan", "").rename_axis("depth")
 
 
 def draw(tables: Tables, folder: Path) -> list[Path]:
     """Draws the three deepest networks' gradient norms, with a panel per activation and step."""
     from sweeps.harness import charts
 
-    frame, paths = norms(tables), []
-    for depth in sorted(frame.depth.unique())[-3:]:
-        of_depth = frame[frame.depth == depth]
+    found, paths = tables.recorded["gradients"], []
+    for depth in sorted(tables.trials.depth.unique())[-3:]:
+        of_depth = tables.trials[tables.trials.depth == depth]
+        of_trials = found[found.trial_id.isin(of_depth.trial_id)]
         panels = {
-            f"{name}, step {step}": functools.partial(charts.gradients, rows)
-            for (name, step), rows in of_depth.groupby(["activation", "step"])
+            f"{title}, step {step}": functools.partial(charts.gradients, series, rows)
+            for title, series in charts.facets(of_depth, by=["activation"]).items()
+            for step, rows in of_trials.groupby("step")
         }
         paths.append(
             charts.save_panels(
                 folder / f"gradients_{depth}_layers.png",
                 panels,
-                f"Gradient norm by layer, in networks with {depth} hidden layers",
-                charts.settings(tables.trials[tables.trials.depth == depth]),
-                columns=of_depth.step.nunique(),
+                f"Gradient norm by hidden layer, in networks with {charts.depths(of_depth)}",
+                charts.settings(of_depth),
+                columns=of_trials.step.nunique(),
+                share="row",
             )
         )
     return paths
@@ -130,6 +134,7 @@ STUDY = Study(
     trials=trials,
     varied=("depth", "activation", "batch_norm"),
     draw=draw,
+    quick={"seeds": 1, "hidden_units": "100", "deep": [7, 20, 30], "record_steps": [0]},
     captions={
         "gradients_*.png": (
             "A level line means that every layer gets gradients of the same size. A slope means "
@@ -137,7 +142,10 @@ STUDY = Study(
         ),
     },
     defaults={"activation": ["relu", "sigmoid"]},
-    without=("max_steps", "eval_every"),
+    without={
+        "max_steps": "training ends with the last of --record_steps.",
+        "eval_every": "networks are evaluated once, after the last of --record_steps.",
+    },
     define_flags=define_flags,
     show=ratios,
 )

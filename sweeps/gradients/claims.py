@@ -7,7 +7,8 @@ import numpy as np
 from sweeps.harness.claims import Claim
 from sweeps.harness.claims.evidence import StudyTables, pick
 from sweeps.harness.claims.verdicts import Finding, UndecidedError, all_or_some
-from sweeps.harness.trial import HIDDEN_UNITS, arm_name
+from sweeps.harness.claims.wording import layers, listed, network
+from sweeps.harness.trial import HIDDEN_UNITS
 
 
 def gradients_shrink(tables: StudyTables) -> Finding:
@@ -31,13 +32,20 @@ def gradients_shrink(tables: StudyTables) -> Finding:
     for name, arm in (("sigmoid", False), ("relu", False), ("sigmoid", True), ("relu", True)):
         rows = pick(frame, activation=name, batch_norm=arm).sort_values("layer")
         ends = rows.groupby("trial_id").gradient_norm.agg(["first", "last"])
-        ratios[f"{arm_name(arm)} {name}"] = (ends["first"] / ends["last"]).median()
-    shown = ", ".join(f"{name} {ratio:.2g}" for name, ratio in ratios.items())
-    words = f"median ratio of the gradient norm at layer 1 to layer {frame.depth.max()}: {shown}"
-    holds = {
-        name: ratio < 0.1 if name == "plain sigmoid" else 1 / 3 <= ratio <= 3
-        for name, ratio in ratios.items()
-    }
+        ratios[name, arm] = (ends["first"] / ends["last"]).median()
+    last = frame.depth.max()
+    shown = listed(f"{network(*key)} {ratio:.2g}" for key, ratio in ratios.items())
+    words = (
+        f"median gradient norm at layer 1 divided by that at layer {last}: {shown}; below 0.1 "
+        "counts as strong shrinking, and 1/3 to 3 as level"
+    )
+    holds = {}
+    for key, ratio in ratios.items():
+        name = network(*key)
+        fits = ratio < 0.1 if key == ("sigmoid", False) else 1 / 3 <= ratio <= 3
+        if not fits:
+            name += f" ({ratio:.2g} times as large at layer 1 as at layer {last})"
+        holds[name] = fits
     return Finding(words, all_or_some(holds, "the network"))
 
 
@@ -61,16 +69,17 @@ def batch_norm_gradients_grow(tables: StudyTables) -> Finding:
     growths, holds = [], {}
     for depth, rows in frame.groupby("depth"):
         growth = [_growth(run) for _, run in rows.groupby("trial_id")]
-        growths.append(f"{depth} layers {np.median(growth):.3g}")
-        holds[f"growth at {depth} layers"] = 1.32 <= np.median(growth) <= 1.62
+        growths.append(f"{np.median(growth):.3g} with {layers(depth)}")
+        holds[f"growth at {layers(depth)}"] = 1.32 <= np.median(growth) <= 1.62
     trials = pick(tables.trials("activation", "depth", "final_accuracy"), activation="relu")
     final = pick(trials, batch_norm=True).groupby("depth").final_accuracy.median()
     if len(final) < 2:
         raise UndecidedError("the claim needs networks of several depths")
-    shown = ", ".join(f"{depth} layers {final[depth]:.1%}" for depth in final.index[-2:])
+    shown = listed(f"{final[depth]:.1%} with {layers(depth)}" for depth in final.index[-2:])
     words = (
-        f"median growth of the squared gradient norm per layer: {', '.join(growths)}; median "
-        f"accuracy after {trials.max_steps.max()} steps: {shown}"
+        "towards the input, the squared gradient norm grows per layer by a median factor of "
+        f"{listed(growths)} (1.32 to 1.62 counts as 1.47); the median accuracy after "
+        f"{trials.max_steps.max()} steps is {shown} (10 points less counts as hard to train)"
     )
     holds["the deepest network is hard to train"] = final.iloc[-1] <= final.iloc[-2] - 0.1
     return Finding(words, all_or_some(holds, "the depth"))

@@ -16,6 +16,7 @@ Source: M. Zhou (Morvan), "PyTorch-Tutorial" (2017), lesson 504, "Batch Normaliz
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
         "Data set. The points are generated from a fixed seed.",
         choices=[PARABOLA],
     )
-    define.integer("epochs", 12, "Passes through the 1,800 training points.", at_least=1)
+    flags.define_epochs(values, 12, "Passes through the 1,800 training points.")
     define.number(
         "kernel_stddev",
         0.1,
@@ -62,7 +63,8 @@ def define_flags(values: absl_flags.FlagValues) -> None:
 def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per activation, arm and seed."""
     by_epoch = flags.by_epoch(values, data.train_size)
-    each = range(0, by_epoch["max_steps"] + 1, by_epoch["eval_every"])
+    last = by_epoch["max_steps"]
+    each = (*range(0, last, by_epoch["eval_every"]), last)
     return [
         flags.trial(
             values,
@@ -74,7 +76,7 @@ def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
             bn_logits=False,
             target_accuracy=None,
             record=("evaluation", "predictions", "histograms"),
-            record_steps=tuple(each),
+            record_steps=each,
             **by_epoch,
         )
         for activation in values.activation
@@ -83,20 +85,26 @@ def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     ]
 
 
-def errors_by_epoch(tables: Tables):
-    """The mean squared error on the test points after each epoch, with the trial's settings."""
+def test_errors(tables: Tables):
+    """The mean squared error on the test points after each epoch."""
     found = tables.recorded["evaluation"]
-    settings = tables.trials[["trial_id", "activation", "batch_norm", "seed"]]
-    return found[found.data == "test"].merge(settings, on="trial_id")
+    return found[found.data == "test"]
 
 
 def last_errors(tables: Tables):
     """Median and range over seeds of the test error after the last epoch, as text."""
-    errors = errors_by_epoch(tables)
-    last = errors[errors.step == errors.step.max()]
-    table = last.groupby(["activation", "batch_norm"]).loss.agg(["median", "min", "max", "count"])
-    table = table.map("{:.4g}".format).reset_index()
-    return table.rename(columns={"median": "median test error"})
+    import pandas as pd
+
+    from sweeps.harness.results.tables import by_series
+
+    last = test_errors(tables).sort_values("step").groupby("trial_id").loss.last()
+    rows = []
+    for activation, trials in tables.trials.groupby("activation"):
+        for label, group in by_series(trials):
+            errors = group.trial_id.map(last).dropna()
+            numbers = errors.agg(["median", "min", "max", "count"]).map("{:.4g}".format)
+            rows.append({"activation": activation, "network": label, **numbers})
+    return pd.DataFrame(rows).rename(columns={"median": "median test error", "count": "seeds"})
 
 
 def draw(tables: Tables, folder: Path) -> list[Path]:
@@ -104,41 +112,38 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
     from sweeps.harness import charts
     from sweeps.harness.results.tables import first_seed
 
-    errors, every = errors_by_epoch(tables), tables.trials
+    errors, every = test_errors(tables), tables.trials
     first = first_seed(every)
-
-    def error(name):
-        return lambda ax: charts.errors_by_step(errors[errors.activation == name], ax)
-
-    def fit(name):
-        of_name = first[first.activation == name]
-        return lambda ax: charts.fits(of_name, tables.recorded["predictions"], ax)
-
-    names = list(every.activation.unique())
-    settings = charts.settings(every)
     paths = [
         charts.save_panels(
             folder / "test_error.png",
-            {name: error(name) for name in names},
+            {
+                title: functools.partial(charts.errors_by_step, series, errors)
+                for title, series in charts.facets(every, by=["activation"]).items()
+            },
             "Test error of a badly initialized network, by step",
-            settings,
+            charts.settings(every),
             columns=2,
         ),
         charts.save_panels(
             folder / "fit.png",
-            {name: fit(name) for name in names},
-            "Fits to the test points, seed 0",
+            {
+                title: functools.partial(charts.fits, series, tables.recorded["predictions"])
+                for title, series in charts.facets(first, by=["activation"]).items()
+            },
+            f"Fits to the test points, {_seeds(first)}",
             charts.settings(first),
             columns=2,
         ),
     ]
-    for name in names:
-        of_name = first[first.activation == name]
-        histograms = tables.recorded["histograms"].merge(of_name[["trial_id", "batch_norm"]])
-        title = f"Distributions inside the {name} network, by layer, seed 0"
+    for name, of_name in first.groupby("activation"):
         paths.append(
             charts.save_histograms(
-                folder / f"histograms_{name}.png", histograms, title, charts.settings(of_name)
+                folder / f"histograms_{name}.png",
+                charts.series(of_name),
+                _histograms(tables, of_name),
+                f"Distributions inside the {name} network, by layer, {_seeds(of_name)}",
+                charts.settings(of_name),
             )
         )
     return paths
@@ -149,14 +154,24 @@ def animate(tables: Tables, folder: Path) -> list[Path]:
     from sweeps.harness import charts
     from sweeps.harness.results.tables import first_seed
 
-    every = tables.trials
-    first = first_seed(every)
-    paths = []
-    for name, of_name in first.groupby("activation"):
-        histograms = tables.recorded["histograms"].merge(of_name[["trial_id", "batch_norm"]])
-        path = folder / f"histograms_{name}.gif"
-        paths.append(charts.animate_histograms(path, histograms, f"{name}, by layer, seed 0"))
-    return paths
+    return [
+        charts.animate_histograms(
+            folder / f"histograms_{name}.gif",
+            charts.series(of_name),
+            _histograms(tables, of_name),
+            f"{name}, by layer, {_seeds(of_name)}",
+        )
+        for name, of_name in first_seed(tables.trials).groupby("activation")
+    ]
+
+
+def _histograms(tables, trials):
+    found = tables.recorded["histograms"]
+    return found[found.trial_id.isin(trials.trial_id)]
+
+
+def _seeds(trials):
+    return f"seed {' and '.join(map(str, trials.seed.unique()))}"
 
 
 STUDY = Study(
@@ -165,6 +180,7 @@ STUDY = Study(
     trials=trials,
     varied=("activation", "batch_norm"),
     draw=draw,
+    quick={"seeds": 3, "epochs": 10},
     captions={
         "fit.png": "The dots are the data. Which networks follow the parabola?",
         "histograms_*.png": "Values piled up at the ends of a panel mean saturated or dead units.",
@@ -179,7 +195,11 @@ STUDY = Study(
         "batch_size": 64,
         "bn_momentum": 0.5,
     },
-    without=("dataset", "max_steps", "eval_every", "target_accuracy", "bn_logits"),
+    without={
+        "eval_every": "networks are evaluated after each of --epochs.",
+        "target_accuracy": "its networks fit points, so they have an error and no accuracy.",
+        "bn_logits": "as in the tutorial, the output has no batch norm.",
+    },
     helps={
         "data_dir": "Ignored. The points are generated.",
         "learning_rate": "Learning rate of Adam. The default is the tutorial's.",

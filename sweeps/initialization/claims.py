@@ -29,9 +29,9 @@ def relu_cannot_fit_without(tables: StudyTables) -> Finding:
     )
     stuck, fitted = int((plain > 0.5).sum()), int((normed < 0.1).sum())
     words = (
-        f"median best test error over the points' variance: plain {plain.median():.2g} "
-        f"({stuck}/{len(plain)} runs above 0.5), batch norm {normed.median():.2g} "
-        f"({fitted}/{len(normed)} runs below 0.1)"
+        f"median best test error, divided by the variance of the data (1 = predicting the mean): "
+        f"plain {plain.median():.2g} ({stuck}/{len(plain)} runs stay above 0.5), batch norm "
+        f"{normed.median():.2g} ({fitted}/{len(normed)} runs fall below 0.1)"
     )
     if not stuck or not fitted:
         return Finding(words, NOT_REPRODUCED)
@@ -61,9 +61,13 @@ def plain_tanh_saturates(tables: StudyTables) -> Finding:
             for bound in (-0.9, 0.9)
         )
         shares[arm] = below, above
-    words = "tanh activations after training: " + "; ".join(
-        f"{arm_name(arm)}: {below:.0%} below -0.9, {above:.0%} above 0.9"
+    found = "; ".join(
+        f"{arm_name(arm)} {below:.0%} below -0.9 and {above:.0%} above 0.9"
         for arm, (below, above) in shares.items()
+    )
+    words = (
+        f"tanh activations beyond +-0.9 after training: {found}; the claim needs at least 10% at "
+        "each end for plain, and at most half as many in all with batch norm"
     )
     parts = {
         "plain saturates at both ends": min(shares[False]) >= 0.1,

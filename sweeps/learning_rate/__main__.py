@@ -19,6 +19,7 @@ paper trains Inception on ImageNet. This study asks the same questions on MNIST.
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,39 +81,43 @@ def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
 def draw(tables: Tables, folder: Path) -> list[Path]:
     """Draws best accuracy and steps to target by learning rate, with one panel per activation."""
     from sweeps.harness import charts
-    from sweeps.harness.results.tables import by_series
+    from sweeps.harness.results.tables import target
 
     every = tables.trials
     constant = every[every.decay_steps.isna()]
     decayed = every[every.batch_norm]
 
-    def best(frame):
-        def chart(ax):
-            series = by_series(frame, "learning_rate")
-            ax = charts.value(series, ax, "learning_rate", "best_accuracy", log=True)
-            ax.set(ylabel="best test accuracy", xlabel="learning rate of SGD")
-            return ax
+    def best(series, ax):
+        ax = charts.value(series, ax, "learning_rate", "best_accuracy", log=True)
+        ax.set(ylabel="best test accuracy", xlabel="learning rate of SGD")
+        return ax
 
-        return chart
-
-    def steps(frame):
-        def chart(ax):
-            ax = charts.steps_to_target(frame, ax, "learning_rate", log=True)
-            ax.set_xlabel("learning rate of SGD")
-            return ax
-
-        return chart
-
-    def panels(chart, frame):
-        return {name: chart(frame[frame.activation == name]) for name in frame.activation.unique()}
+    def steps(series, ax):
+        ax = charts.steps_to_target(series, ax, "learning_rate", log=True)
+        ax.set_xlabel("learning rate of SGD")
+        return ax
 
     return [
         charts.save_panels(
-            folder / f"{name}.png", panels(chart, frame), title, charts.settings(frame), columns=2
+            folder / f"{name}.png",
+            {
+                title: functools.partial(chart, series)
+                for title, series in charts.facets(
+                    trials, "learning_rate", by=["activation"]
+                ).items()
+            },
+            title,
+            charts.settings(trials),
+            columns=2,
         )
-        for name, chart, frame, title in (
+        for name, chart, trials, title in (
             ("best_accuracy", best, constant, "Best test accuracy, by learning rate"),
-            ("steps_to_target", steps, constant, "Training steps to the target, by learning rate"),
+            (
+                "steps_to_target",
+                steps,
+                constant,
+                f"Training steps to {target(every)} test accuracy, by learning rate",
+            ),
             (
                 "decay",
                 best,
@@ -120,7 +125,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
                 "Best test accuracy with batch norm, by decay of the learning rate",
             ),
         )
-        if len(frame)
+        if len(trials)
     ]
 
 
@@ -130,6 +135,13 @@ STUDY = Study(
     trials=trials,
     varied=("activation", "learning_rate", "decay_steps", "batch_norm"),
     draw=draw,
+    quick={
+        "activation": ["relu"],
+        "decay_steps": [0.0],
+        "seeds": 3,
+        "max_steps": 500,
+        "curve_every": 25,
+    },
     captions={
         "best_accuracy.png": (
             "How far to the right does each arm stay high? That is its range of usable learning "

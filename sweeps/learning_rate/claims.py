@@ -11,7 +11,10 @@ from sweeps.harness.claims.verdicts import (
     UndecidedError,
     all_or_some,
 )
+from sweeps.harness.claims.wording import listed, network, spelled
 from sweeps.harness.results.tables import median
+
+_NO_LOSS = 0.005  # largest loss of accuracy that counts as none
 
 
 def far_fewer_steps(tables: StudyTables) -> Finding:
@@ -37,13 +40,13 @@ def far_fewer_steps(tables: StudyTables) -> Finding:
         rate: median(first_step(rows, level))
         for rate, rows in pick(frame, batch_norm=True).groupby("learning_rate")
     }
-    normed = ", ".join(f"{or_never(count)} ({rate:g})" for rate, count in steps.items())
+    normed = listed(f"{or_never(count)} at {rate:g}" for rate, count in steps.items())
     words = (
-        f"median steps to {level:.1%} accuracy: plain {needed:g} (learning rate {lowest:g}); "
-        f"batch norm {normed}"
+        f"median steps to the plain network's best accuracy ({level:.1%}): plain {needed:g} at "
+        f"learning rate {lowest:g}; batch norm {normed}; at most half as many count as far fewer"
     )
     holds = {f"{rate:g}": within(count, needed / 2) for rate, count in steps.items()}
-    return Finding(words, all_or_some(holds, "the learning rate"))
+    return Finding(words, all_or_some(holds, "the learning rate", "at"))
 
 
 def trains_where_plain_does_not(tables: StudyTables) -> Finding:
@@ -59,14 +62,19 @@ def trains_where_plain_does_not(tables: StudyTables) -> Finding:
     trials = tables.trials("activation", "learning_rate", "decay_steps", "reached")
     trials = trials[trials.decay_steps.isna()]
     share = trials.groupby(["activation", "batch_norm", "learning_rate"]).reached.mean()
-    words, holds = [], {}
+    trained, diverged, holds = [], [], {}
     for name in trials.activation.unique():
         plain, normed = (under(share, name, arm) for arm in (False, True))
         rates = [f"{r:g}" for r in normed.index if normed[r] > 0.5 >= plain.get(r, 1.0)]
-        holds[name] = bool(rates)
-        diverged = pick(trials, activation=name, batch_norm=False).status.eq("diverged").sum()
-        words.append(f"{name} {', '.join(rates) or 'none'} ({diverged} plain runs diverged)")
-    measured = f"learning rates at which only batch norm trains: {'; '.join(words)}"
+        holds[spelled(name)] = bool(rates)
+        rates_in_words = f"learning rate {listed(rates)}" if rates else "no learning rate"
+        trained.append(f"{spelled(name)} at {rates_in_words}")
+        runs = pick(trials, activation=name, batch_norm=False)
+        diverged.append(f"{runs.status.eq('diverged').sum()} with {spelled(name)}")
+    measured = (
+        f"only batch norm trains {', and '.join(trained)}; plain runs that diverged: "
+        f"{listed(diverged)}; a network trains if most of its runs reach the target"
+    )
     return Finding(measured, all_or_some(holds, "the activation"))
 
 
@@ -91,15 +99,16 @@ def sigmoid_trains_behind_relu(tables: StudyTables) -> Finding:
     ours, relu = under(best, "sigmoid", True).max(), under(best, "relu", True).max()
     trained = [f"{rate:g}" for rate in plain.index if plain[rate] > 0.5]
     words = (
-        f"best accuracy: batch norm sigmoid {ours:.1%}, batch norm relu {relu:.1%}, plain sigmoid "
-        f"{under(best, 'sigmoid', False).max():.1%}; learning rates at which sigmoid trains: "
-        f"batch norm {int((normed > 0.5).sum())}/{len(normed)}, plain {len(trained)}/{len(plain)}"
+        f"best accuracy: {network('sigmoid', True)} {ours:.1%}, {network('relu', True)} "
+        f"{relu:.1%}, {network('sigmoid', False)} {under(best, 'sigmoid', False).max():.1%}; with "
+        f"batch norm, sigmoid trains at {_share(int((normed > 0.5).sum()), len(normed))}; without, "
+        f"at {_share(len(trained), len(plain))}"
     )
     if not (normed > 0.5).any():
         return Finding(words, NOT_REPRODUCED)
     if trained:
         return Finding(
-            words, f"depends on the learning rate: plain sigmoids train at {', '.join(trained)}"
+            words, f"depends on the learning rate: plain sigmoids also train at {listed(trained)}"
         )
     if ours >= relu:
         return Finding(
@@ -126,12 +135,26 @@ def fast_decay_costs_nothing(tables: StudyTables) -> Finding:
     keys = ["activation", "learning_rate", "decay_steps"]
     best = trials.groupby(keys).best_accuracy.median().unstack()
     loss = best[slow] - best[fast]
-    lost = ", ".join(
-        f"{name} at {rate:g} {100 * value:+.1f} points" for (name, rate), value in loss.items()
+    lost = "; ".join(
+        f"{spelled(name)} networks lose "
+        + listed(f"{100 * value:.1f} points at {rate:g}" for (_, rate), value in losses.items())
+        for name, losses in loss.groupby(level="activation")
     )
-    words = f"best accuracy lost by a time constant of {fast:g} instead of {slow:g} steps: {lost}"
-    holds = {f"{name} at {rate:g}": value <= 0.005 for (name, rate), value in loss.items()}
-    return Finding(words, all_or_some(holds, "the activation and the rate"))
+    points = f"{100 * _NO_LOSS:g} points"
+    words = (
+        f"best accuracy with a time constant of {fast:g} instead of {slow:g} steps, by learning "
+        f"rate: {lost}; at most {points} count as no loss"
+    )
+    holds = {
+        f"{spelled(name)} at {rate:g}": value <= _NO_LOSS for (name, rate), value in loss.items()
+    }
+    reason = f"every network loses more than {points} at every rate"
+    return Finding(words, all_or_some(holds, "the activation and the rate", reason=reason))
+
+
+def _share(count, total):
+    """A number of learning rates in words: "all 4 learning rates" or "2 of 4 learning rates"."""
+    return f"all {total} learning rates" if count == total else f"{count} of {total} learning rates"
 
 
 CLAIMS = {

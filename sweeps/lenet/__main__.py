@@ -19,6 +19,7 @@ and a loss of 0.262 to 0.273 and a test accuracy of 0.80 to 0.88 with batch norm
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,9 +39,8 @@ if TYPE_CHECKING:
 
 def define_flags(values: absl_flags.FlagValues) -> None:
     """Defines the flags for the number of epochs and the learning rates to combine."""
-    define = flags.Definer(values)
-    define.integer("epochs", 10, "Passes through the training images.", at_least=1)
-    define.switch(
+    flags.define_epochs(values, 10, "Passes through the training images.")
+    flags.Definer(values).switch(
         "published_pair",
         True,
         "Train the plain network only at the lowest learning rate, and the network with batch norm "
@@ -94,19 +94,22 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
         f"{arm_name(arm)} {' and '.join(f'{rate:g}' for rate in of_arm)}"
         for arm, of_arm in rates.items()
     )
+    columns = {
+        "training loss": ("train_loss", "mean training loss of the epoch", None),
+        "test accuracy": ("test_accuracy", "test accuracy", 1),
+    }
     return [
         charts.save_panels(
             folder / "curves.png",
             {
-                "training loss": lambda ax: charts.by_epoch(
-                    tables, ax, "train_loss", "mean training loss of the epoch", None
-                ),
-                "test accuracy": lambda ax: charts.by_epoch(
-                    tables, ax, "test_accuracy", "test accuracy", 1
-                ),
+                ", ".join(filter(None, [setting, name])): functools.partial(
+                    charts.by_epoch, series, tables.curves, column=column, label=label, top=top
+                )
+                for setting, series in charts.facets(every).items()
+                for name, (column, label, top) in columns.items()
             },
-            f"LeNet with {' and '.join(every.activation.unique())}; learning rate: {of_arms}",
-            charts.settings(every),
+            "Training loss and test accuracy of LeNet, by epoch",
+            f"{charts.settings(every)} · learning rate: {of_arms}",
             columns=2,
             share=False,
             size=(4.2, 3.4),
@@ -120,6 +123,7 @@ STUDY = Study(
     trials=trials,
     varied=("learning_rate", "batch_norm"),
     draw=draw,
+    quick={"seeds": 2, "epochs": 6, "batch_size": 64},
     captions={
         "curves.png": (
             "Left: how soon the loss falls. Right: how much the accuracy jumps from one epoch to "
@@ -134,7 +138,10 @@ STUDY = Study(
         "jit_compile": True,
         "seeds": 3,
     },
-    without=("max_steps", "eval_every", "bn_logits"),
+    without={
+        "eval_every": "networks are evaluated after each of --epochs.",
+        "bn_logits": "as published, the output layer has no batch norm.",
+    },
     helps={
         "hidden_units": "Filters of the two convolutions and units of the two hidden dense layers, "
         "separated by commas.",

@@ -18,6 +18,7 @@ Source: Y. Wu & J. Johnson, 'Rethinking "Batch" in BatchNorm' (2021).
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,39 +67,49 @@ def medians(tables: Tables):
     import numpy as np
     import pandas as pd
 
-    from sweeps.harness.results.tables import median, target
+    from sweeps.harness.results.tables import by_series, median, target
 
-    steps = first_steps(tables.recorded["statistics"], tables.trials)
-    budget = tables.trials.max_steps.max()
-    rows = {
-        name: (median(row), f"{np.isfinite(row).sum()}/{len(row)}")
-        for name, row in zip(steps.index, steps.to_numpy(float), strict=True)
-    }
-    column = f"median steps to {target(tables.trials)}"
-    return pd.DataFrame(
-        {
-            "statistics": list(rows),
-            column: [
-                f"{f'{m:g}' if np.isfinite(m) else f'>{budget}'} ({reached})"
-                for m, reached in rows.values()
-            ],
+    found = by_series(tables.trials)
+    columns = {}
+    for label, trials in found:
+        budget = trials.max_steps.max()
+        steps = first_steps(tables.recorded["statistics"], trials)
+        column = f"median steps to {target(trials)}"
+        columns[column if len(found) == 1 else f"{column}, {label}"] = {
+            name: f"{_steps(median(row), budget)} ({np.isfinite(row).sum()}/{len(row)})"
+            for name, row in zip(steps.index, steps.to_numpy(float), strict=True)
         }
-    )
+    return pd.DataFrame(columns).fillna("").rename_axis("statistics").reset_index()
+
+
+def _steps(steps, budget):
+    return f"{steps:g}" if steps <= budget else f">{budget}"
 
 
 def draw(tables: Tables, folder: Path) -> list[Path]:
-    """Draws median accuracy by step, with one line per kind of statistics."""
+    """Draws median accuracy by step, with one line per kind of statistics.
+
+    Every setting has its panel.
+    """
     from sweeps.harness import charts
 
-    every = tables.trials
+    every, found = tables.trials, tables.recorded["statistics"]
+    series = charts.series(every)
+    panels = {
+        label if len(series) > 1 else "": functools.partial(
+            charts.statistics,
+            found[found.trial_id.isin(trials.trial_id)],
+            target=trials.target_accuracy.iloc[0],
+        )
+        for label, trials, _ in series
+    }
     return [
-        charts.save(
+        charts.save_panels(
             folder / "accuracy_by_step.png",
-            lambda ax: charts.statistics(
-                tables.recorded["statistics"], ax, every.target_accuracy.iloc[0]
-            ),
-            "One training run, several statistics for inference",
+            panels,
+            "Test accuracy of one training run with several inference statistics",
             f"{charts.settings(every.assign(bn_momentum=None))} · lines: medians",
+            columns=2,
         )
     ]
 
@@ -109,6 +120,7 @@ STUDY = Study(
     trials=trials,
     varied=("depth", "batch_norm"),
     draw=draw,
+    quick={"seeds": 2, "max_steps": 150, "record_every": 10},
     captions={
         "accuracy_by_step.png": (
             "All lines belong to the same training runs. Only the statistics for inference "
@@ -116,7 +128,13 @@ STUDY = Study(
         ),
     },
     defaults={"max_steps": 300},
-    without=("batch_norm", "bn_momentum", "bn_layer", "eval_every"),
+    without={
+        "batch_norm": "all its networks have batch norm, because it compares the statistics that "
+        "batch norm uses in inference.",
+        "bn_momentum": "it compares moving averages of several momenta in each network.",
+        "bn_layer": "it computes its averages with the arithmetic of kerasbn.BatchNorm.",
+        "eval_every": "use --record_every, the steps between two evaluations with all statistics.",
+    },
     define_flags=define_flags,
     show=medians,
 )

@@ -13,8 +13,19 @@ from sweeps.harness.claims.verdicts import (
     UndecidedError,
     all_or_some,
 )
+from sweeps.harness.claims.wording import listed
 from sweeps.harness.results.tables import median
 from sweeps.moving_average.steps import first_steps
+
+_RATIO = 2  # smallest ratio of the momenta
+_NO_LAG = 1.25  # largest multiple of the baseline's steps without a lag
+# The kinds of statistics in the words of the report, by their names in the tables.
+_STATISTICS = {
+    "momentum 0.99": "moving averages (momentum 0.99)",
+    "momentum 0.99, debiased": "debiased averages (momentum 0.99)",
+    "recalibrated": "recalibrated statistics",
+    "batch": "the test batch's own statistics, which have no lag",
+}
 
 
 def momentum_decides(tables: StudyTables) -> Finding:
@@ -32,17 +43,25 @@ def momentum_decides(tables: StudyTables) -> Finding:
     if len(momenta) < 2:
         raise UndecidedError("the claim needs several momenta")
     medians = momenta.apply(lambda row: median(row.to_numpy(float)), axis=1)
-    words = ", ".join(f"{name}: {or_never(value)}" for name, value in medians.items())
+    found = listed(f"{or_never(value)} with {name}" for name, value in medians.items())
     if not np.isfinite(medians.min()):
         raise UndecidedError("there are no runs that reach the target")
     fastest = momenta.loc[medians.idxmin()]
     ratio, seeds = medians.max() / medians.min(), fastest.max() / fastest.min()
-    words = f"median steps by statistics: {words}; slowest seed over fastest: {seeds:.2g}"
+    words = (
+        f"median steps to the target: {found}; with {medians.idxmin()}, the slowest seed takes "
+        f"{seeds:.2g} times as many steps as the fastest; the momentum matters more if its ratio "
+        f"is larger than that, and at least {_RATIO}"
+    )
     if not ratio > seeds:
         return Finding(words, NOT_REPRODUCED)
-    if ratio >= 2:
+    if ratio >= _RATIO:
         return Finding(words, REPRODUCED)
-    return Finding(words, f"depends on the threshold: {ratio:.2g} times between momenta")
+    return Finding(
+        words,
+        f"depends on the threshold: the slowest momentum takes {ratio:.2g} times the steps of the "
+        "fastest",
+    )
 
 
 def debiased_removes_lag(tables: StudyTables) -> Finding:
@@ -64,11 +83,13 @@ def debiased_removes_lag(tables: StudyTables) -> Finding:
         raise UndecidedError(
             "there are no runs that reach the target with the test batch's statistics"
         )
-    words = ", ".join(
-        f"{kind}: {or_never(steps[kind])}" for kind in ("momentum 0.99", *kinds, "batch")
+    found = "; ".join(f"{or_never(steps[kind])} with {name}" for kind, name in _STATISTICS.items())
+    words = (
+        f"median steps to the target: {found}; at most {_NO_LAG:g} times as many as the last count "
+        "as no lag"
     )
-    holds = {kind: within(steps[kind], 1.25 * steps["batch"]) for kind in kinds}
-    return Finding(f"median steps by statistics: {words}", all_or_some(holds, "the statistics"))
+    holds = {_STATISTICS[kind]: within(steps[kind], _NO_LAG * steps["batch"]) for kind in kinds}
+    return Finding(words, all_or_some(holds, "the statistics"))
 
 
 def _statistics_steps(tables):

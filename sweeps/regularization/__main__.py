@@ -15,6 +15,7 @@ Internal Covariate Shift" (2015).
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,6 @@ from absl import flags as absl_flags
 
 from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
-from sweeps.harness.trial import arm_name
 
 if TYPE_CHECKING:
     from sweeps.harness.data import DataSize
@@ -50,7 +50,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
         must_be="at least 0",
         check=lambda v: v >= 0,
     )
-    define.integer("epochs", 30, "Passes through the training images.", at_least=1)
+    flags.define_epochs(values, 30, "Passes through the training images.")
     define.integer(
         "train_examples",
         5000,
@@ -95,15 +95,24 @@ def accuracies(tables: Tables):
     frame["gap"] = frame.train - frame.test
     dropout, l2 = frame.dropout.map("dropout {:g}".format), frame.l2.map("L2 {:g}".format)
     frame["setting"] = dropout + "\n" + l2
-    frame["arm"] = frame.batch_norm.map(arm_name)
     return frame.sort_values(["dropout", "l2", "batch_norm", "seed"])
 
 
 def medians(tables: Tables):
     """Median training accuracy, test accuracy and gap of each arm and setting, as text."""
-    frame = accuracies(tables)
-    table = frame.groupby(["arm", "dropout", "l2"])[["train", "test", "gap"]].median()
-    return table.map("{:.2%}".format).reset_index()
+    import pandas as pd
+
+    from sweeps.harness.results.tables import by_series
+
+    columns = ["train", "test", "gap"]
+    rows = {
+        (label, *point): group[columns].median()
+        for label, trials in by_series(accuracies(tables), "dropout", "l2")
+        for point, group in trials.groupby(["dropout", "l2"])
+    }
+    table = pd.DataFrame(rows.values(), columns=columns, dtype=float).map("{:.2%}".format)
+    table[["network", "dropout", "l2"]] = list(rows)
+    return table[["network", "dropout", "l2", *columns]]
 
 
 def draw(tables: Tables, folder: Path) -> list[Path]:
@@ -117,21 +126,27 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
     if frame.empty:  # diverged runs are not evaluated
         return []
     names = list(frame.setting.unique())
-    series = [
-        (
-            f"{arm_name(arm)}, {data}",
-            100 * (1 - group.set_index("setting")[data]),
-        )
-        for arm, group in frame.groupby("batch_norm")
-        for data in ("train", "test")
-    ]
 
+    def bars(series, ax):
+        pairs = [
+            (f"{label}, {data}", 100 * (1 - trials.set_index("setting")[data]))
+            for label, trials, _ in series
+            for data in ("train", "test")
+        ]
+        return charts.bars_of_seeds(pairs, names, ax, "error, percent of images")
+
+    examples = " and ".join(f"{each:,}" for each in tables.trials.train_examples.unique())
     return [
-        charts.save(
+        charts.save_panels(
             folder / "error.png",
-            lambda ax: charts.bars_of_seeds(series, names, ax, "error, percent of images"),
+            {
+                title: functools.partial(bars, series)
+                for title, series in charts.facets(frame, "dropout", "l2").items()
+            },
             "Training and test error, by dropout and L2",
-            f"{charts.settings(tables.trials)} · {tables.trials.train_examples.iloc[0]} images",
+            f"{charts.settings(tables.trials)} · {examples} images",
+            columns=1,
+            size=(7.2, 3.0),
         )
     ]
 
@@ -142,13 +157,14 @@ STUDY = Study(
     trials=trials,
     varied=("dropout", "l2", "batch_norm"),
     draw=draw,
+    quick={"seeds": 2, "epochs": 15, "l2": [0.0, 1e-3]},
     captions={
         "error.png": (
             "Compare the bars for training and test: their difference is the generalization gap."
         ),
     },
     defaults={"hidden_units": "500,400,300"},
-    without=("max_steps", "eval_every"),
+    without={"eval_every": "networks are evaluated after each of --epochs."},
     define_flags=define_flags,
     show=medians,
 )

@@ -17,8 +17,10 @@ from pathlib import Path
 
 from absl import flags as absl_flags
 
-from sweeps.harness.cli import catalog, command
+from sweeps import catalog
+from sweeps.harness.cli import command
 from sweeps.harness.errors import UserError
+from sweeps.harness.wording import counted
 
 
 def define_flags(values: absl_flags.FlagValues) -> None:
@@ -38,16 +40,44 @@ def run(values: absl_flags.FlagValues) -> int:
     from sweeps.report import document
 
     results = Path(values.results_dir)
-    if not results.is_dir():
-        raise UserError(
-            f"--results_dir={results} is not a folder. Give the folder with the studies' results."
-        )
+    _check_holds_studies(results)
     rebuild(results)
     report = document.text(results)
     for name, content in (("README.md", report), ("index.html", document.page(report))):
         write_whole(results / name, content.encode())
         print(f"Wrote {os.path.relpath(results / name)}")
     return 0
+
+
+def _check_holds_studies(results):
+    """Raises a UserError unless the folder holds results as DATASET/STUDY."""
+    from sweeps.harness.results import demonstrations
+
+    setting = f"--results_dir={results}"
+    if not results.is_dir():
+        raise UserError(f"{setting} is not a folder. Give the folder with the studies' results.")
+    if demonstrations.contains(results):
+        raise UserError(
+            f"{setting} holds demonstrations (--quick), and no verdicts follow from them. Run the "
+            "studies without --quick, and give the folder with their results."
+        )
+    if _has_results(results, "*/*/"):
+        return
+    for pattern, whose, levels in (("", "one study", 2), ("*/", "one data set", 1)):
+        if _has_results(results, pattern):
+            above = os.path.relpath(results.resolve().parents[levels - 1])
+            raise UserError(f"{setting} is the folder of {whose}. Give --results_dir={above}")
+    raise UserError(
+        f"{setting} has no results. Expected folders DATASET/STUDY with tables or trials. Run a "
+        f"study first, for example: python -m sweeps.depth --results_dir={results}"
+    )
+
+
+def _has_results(folder, prefix):
+    return any(
+        next(folder.glob(prefix + pattern), None) is not None
+        for pattern in ("*.csv", "*.csv.xz", "trials/*.json")
+    )
 
 
 def rebuild(results: Path) -> None:
@@ -61,11 +91,12 @@ def rebuild(results: Path) -> None:
             continue
         lost = len(tables.irreplaceable(folder))
         if lost:
-            print(f"Kept {os.path.relpath(folder)}: its tables have {lost} trials without records")
+            kept = f"its tables have {counted(lost, 'trial')} without records"
+            print(f"Kept {os.path.relpath(folder)}: {kept}")
             continue
         records = store.Store(folder).read()
         study.rebuild(of_folder, records, folder, study.default_ids(of_folder, records))
-        print(f"Rebuilt {os.path.relpath(folder)} from {len(records)} trials")
+        print(f"Rebuilt {os.path.relpath(folder)} from {counted(len(records), 'trial')}")
 
 
 COMMAND = command.Command(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import collections
+import os
 from pathlib import Path
 from typing import NamedTuple
 
+from sweeps import catalog
 from sweeps.harness import claims
-from sweeps.harness.cli import catalog
+from sweeps.harness.claims.wording import chart, listed, spelled
 from sweeps.harness.data import PARABOLA
 
+_SWEEPS = Path(__file__).parents[1]
 _PREFERRED = ("mnist", "fashion_mnist", "mnist_5k")  # data sets, the most informative first
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -26,6 +29,12 @@ _PAGE = """<!doctype html>
 </html>
 """
 
+_EVIDENCE = (
+    "*Partly reproduced* means that a claim holds only under the condition that the verdict names. "
+    "A verdict needs every trial of the command in its row, and is *undecided* without them. "
+    "Trials with other settings never count, even if the tables hold some."
+)
+
 
 def text(results: Path) -> str:
     """The report on a results folder, in Markdown."""
@@ -33,15 +42,17 @@ def text(results: Path) -> str:
     verdicts = decide(folders)
     parts = [
         "# Results",
-        "`python -m sweeps.report` writes this page from the tables in these folders. Medians are "
-        "over seeds. A run that misses its target counts as infinite, and (reached/total) is the "
-        "number of runs that reached the target. Training amplifies rounding, so on another "
-        "processor a network may need a few steps more or less.",
+        "`python -m sweeps.report` writes this page from the tables in the folders next to it. The "
+        "sections below link to the tables of each study. Training amplifies rounding, so on "
+        "another processor a network may need a few steps more or less.",
+        "A *trial*, or run, is one training run of one network with one seed. Most studies compare "
+        "two *arms*: networks with batch norm, and *plain* networks without it. Medians are over "
+        "seeds. (3/5) after a number of steps means that 3 of 5 runs reached the target. Runs that "
+        "miss it count as infinitely many steps.",
         "## Claims",
         summary(verdicts),
+        f"{_EVIDENCE} {_rules(verdicts, results)}",
         claims_table(verdicts),
-        "A verdict needs every trial of the command next to it. Only these trials count, even if "
-        "the tables hold others. The rule behind each verdict is in the study's `claims.py`.",
     ]
     for study, of_study in folders.items():
         parts.append(f"## {study}")
@@ -87,8 +98,8 @@ def summary(decided: list[Decided]) -> str:
     counts = collections.Counter(_kind(each.finding.verdict) for each in decided)
     return (
         f"Of {len(decided)} claims, {counts[claims.REPRODUCED]} are reproduced, "
-        f"{counts[claims.NOT_REPRODUCED]} are not, {counts[claims.DEPENDS]} depend on a condition, "
-        f"and {counts[claims.UNDECIDED]} are undecided."
+        f"{counts[claims.DEPENDS]} are partly reproduced, {counts[claims.NOT_REPRODUCED]} are not "
+        f"reproduced, and {counts[claims.UNDECIDED]} are undecided."
     )
 
 
@@ -99,7 +110,7 @@ def claims_table(decided: list[Decided]) -> str:
         cells = (
             each.claim.text,
             each.claim.source,
-            each.finding.measured,
+            _as_sentence(each.finding.measured),
             sentence(each.finding.verdict),
             f"`{_command(each.study, each.folder)}`",
         )
@@ -111,9 +122,30 @@ def sentence(verdict: str) -> str:
     """A verdict as a sentence, with its kind in bold."""
     kind = _kind(verdict)
     if kind == claims.DEPENDS:
-        return f"**Partly.** It {verdict}."
-    rest = verdict.removeprefix(kind).removeprefix(": ")
-    return f"**{kind.capitalize()}.**" + (f" {rest[0].upper()}{rest[1:]}." if rest else "")
+        return f"**Partly reproduced.** It {verdict}."
+    rest = _as_sentence(verdict.removeprefix(kind).removeprefix(": "))
+    return f"**{kind.capitalize()}.** {rest}".rstrip()
+
+
+def _as_sentence(words):
+    """Words as a sentence, with a capital letter and a period."""
+    return f"{_capital(words)}." if words else ""
+
+
+def _capital(words):
+    return words[0].upper() + words[1:]
+
+
+def _rules(decided, results):
+    """Where the rules are, in a sentence."""
+    folder = Path(os.path.relpath(_SWEEPS, results)).as_posix()
+    names = sorted({each.study for each in decided})
+    links = listed(f"[{name}]({folder}/{name}/claims.py)" for name in names)
+    return (
+        f"A rule with thresholds decides each claim. It is in the study's `claims.py`: {links}. "
+        "The thresholds were fixed before the published runs. For depth and cost, earlier runs "
+        "were known by then."
+    )
 
 
 def _kind(verdict):
@@ -151,13 +183,13 @@ def studies(results: Path) -> dict[str, list[Path]]:
 
 def _section(folder, results):
     """The command and the charts of a study on one data set."""
-    charts = sorted([*folder.glob("*.png"), *folder.glob("*.gif")])
+    files = sorted([*folder.glob("*.png"), *folder.glob("*.gif")])
     captions = catalog.captions(folder.name)
     shown = []
-    for chart in charts:
-        name = chart.stem.replace("_", " ")
-        shown.append(f"![{name}]({chart.relative_to(results)})")
-        shown += [text for pattern, text in captions.items() if chart.match(pattern)]
+    study = _capital(spelled(folder.name.replace("_", " ")))
+    for file in files:
+        shown.append(f"![{study} study: {chart(file.stem)}]({file.relative_to(results)})")
+        shown += [text for pattern, text in captions.items() if file.match(pattern)]
     return [
         f"On {folder.parent.name}: `{_command(folder.name, folder)}` "
         f"([tables]({folder.relative_to(results)}))",

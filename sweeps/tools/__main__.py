@@ -46,7 +46,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags as absl_flags
 
-from sweeps.harness.cli import command, flags
+from sweeps.harness.cli import command, flags, quick
 
 _NETWORKS = ("MobileNetV2", "ResNet50")
 # Column titles in print. They are short, so tables fit a narrow terminal.
@@ -60,11 +60,13 @@ _TITLES = {
     "batch_size": "batch",
     "bn_momentum": "momentum",
 }
+_QUICK = {"network": ["none"], "seeds": 2, "rounds": 20}
 
 
 def define_flags(values: absl_flags.FlagValues) -> None:
     """Defines the flags for the data, the networks and the number of measurements."""
     flags.define_data(values)
+    quick.define(values)
     define = flags.Definer(values)
     define.integer("seeds", 5, "Number of networks to recalibrate, seeds 0 to N-1.", at_least=1)
     define.integer("epochs", 2, "Number of epochs to train LeNet.", at_least=1)
@@ -135,7 +137,7 @@ COMMAND = command.Command(
     name="tools",
     question=__doc__.splitlines()[0],
     define_flags=define_flags,
-    run=run,
+    run=lambda values: quick.run(values, _QUICK, run),
     captions={
         "inference.png": "The part of a bar above 1 is the time that folding saves.",
     },

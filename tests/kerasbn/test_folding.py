@@ -161,10 +161,6 @@ PREVENTED = {
         _stack((5,), lambda: [layers.Dense(4), Doubled(name="bn")]),
         "its class Doubled may compute something else",
     ),
-    "wrapper": (
-        _stack((3, 5), lambda: [layers.TimeDistributed(_bn(), name="each"), layers.Dense(4)]),
-        r"each/bn: kept: it is inside each \(TimeDistributed\)",
-    ),
     "user's layer": (
         _stack((5,), lambda: [Block(name="block")]),
         r"block/inner: kept: it is inside block \(Block\)",

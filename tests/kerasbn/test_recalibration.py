@@ -181,7 +181,7 @@ class TestBadInput:
 
     @pytest.mark.parametrize("batches", [[], X[:0], (X[:0], X[:0, 0]), iter([])])
     def test_no_batches(self, model, batches):
-        with pytest.raises(ValueError, match=r"Expected at least 1 batches. Received: 0"):
+        with pytest.raises(ValueError, match=r"Expected at least 1 batch. Received: none"):
             kerasbn.recalibrate(model, batches)
 
     def test_an_empty_batch(self, model):

@@ -147,7 +147,8 @@ class TestModels:
         inner = keras.Sequential([keras.Input((4,)), norm])
         x = keras.Input((4,))
         model = keras.Model(x, keras.Sequential([inner])(x, training=False))
-        kerasbn.recalibrate(model, BATCHES)
+        with pytest.warns(UserWarning, match="1 frozen batch norm"):
+            kerasbn.recalibrate(model, BATCHES)
         assert_statistics(norm, population(BATCHES))
         assert not norm.trainable
 

@@ -1,3 +1,4 @@
+import json
 import signal
 import subprocess
 import sys
@@ -10,8 +11,8 @@ import pandas as pd
 import pytest
 import small_training
 
+from sweeps import catalog
 from sweeps.harness import claims
-from sweeps.harness.cli import catalog
 from sweeps.harness.trial import Trial
 
 
@@ -23,22 +24,23 @@ def record():
 
 def _record(steps, *, seed=0, depth=1, batch_norm=False, status="done", accuracy=0.9, **changes):
     """A trial's record; `steps` None: the target was missed."""
-    trial = Trial(
-        dataset="mnist_5k",
-        seed=seed,
-        hidden_units=(30, 20, 10)[:depth],
-        batch_norm=batch_norm,
-        learning_rate=changes.pop("learning_rate", 0.01),
-        batch_size=500,
-        max_steps=300,
-        target_accuracy=0.9,
+    fields = {
+        "dataset": "mnist_5k",
+        "seed": seed,
+        "hidden_units": (30, 20, 10)[:depth],
+        "batch_norm": batch_norm,
+        "learning_rate": 0.01,
+        "batch_size": 500,
+        "max_steps": 300,
+        "target_accuracy": 0.9,
         **changes,
-    )
+    }
+    trial = Trial(**fields)
     result = {
         "reached": steps is not None,
         "steps_to_target": steps,
         "seconds_to_target": None if steps is None else steps / 10,
-        "final_step": steps or 300,
+        "final_step": steps or trial.max_steps,
         "final_accuracy": accuracy,
         "best_accuracy": accuracy,
         "final_loss": 0.1234567890123456,
@@ -89,13 +91,8 @@ def small_data(tmp_path_factory):
     return folder
 
 
-def _take_interrupts():
-    # Where the tests run in the background, Ctrl-C is ignored, and would be in what they start.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 class Driver:
-    """Runs `python -m sweeps.depth` on small data, as a user does, in a process of its own."""
+    """Runs `python -m sweeps.depth` on small data in a new process, as a user does."""
 
     def __init__(self, data: Path, results: Path):
         self.folder = results / "custom" / "depth"
@@ -111,6 +108,11 @@ class Driver:
             "workers": 0,
         }
 
+    @staticmethod
+    def take_interrupts() -> None:
+        # Where the tests run in the background, Ctrl-C is ignored, and would be in what they start.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     def flags(self, *more: str, without: Collection[str] = ()) -> list[str]:
         kept = {name: value for name, value in self._flags.items() if name not in without}
         return [*(f"--{name}={value}" for name, value in kept.items()), *more]
@@ -122,7 +124,7 @@ class Driver:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,  # so that a test can interrupt it and its workers together
-            preexec_fn=_take_interrupts,
+            preexec_fn=self.take_interrupts,
         )
 
     def run(self, *flags: str, without: Collection[str] = ()) -> subprocess.CompletedProcess:
@@ -143,11 +145,47 @@ class Driver:
             time.sleep(0.02)
 
 
+_SEVERAL = """
+import contextlib, io, json, sys
+from pathlib import Path
+from sweeps import catalog
+from sweeps.harness.cli import study
+
+done = []
+for name, argv in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = study.main(catalog.study(name), [name, *argv])
+    done.append((argv, status, out.getvalue(), err.getvalue()))
+Path(sys.argv[2]).write_text(json.dumps(done))
+"""
+
+
+@pytest.fixture(scope="session")
+def in_one_process(tmp_path_factory):
+    """Runs commands one after the other in one process, because TensorFlow starts slowly."""
+
+    def run(*commands: tuple[str, list[str]]) -> list[subprocess.CompletedProcess]:
+        path = tmp_path_factory.mktemp("done") / "done.json"
+        program = [sys.executable, "-c", _SEVERAL, json.dumps(commands), str(path)]
+        whole = subprocess.run(program, capture_output=True, text=True)
+        assert whole.returncode == 0, whole.stdout + whole.stderr
+        return [subprocess.CompletedProcess(*each) for each in json.loads(path.read_text())]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def new_driver(small_data, tmp_path_factory):
+    """Makes a driver with an empty results folder."""
+    return lambda: Driver(small_data, tmp_path_factory.mktemp("results"))
+
+
 @pytest.fixture
-def driver(small_data, tmp_path):
-    return Driver(small_data, tmp_path / "results")
+def driver(new_driver):
+    return new_driver()
 
 
 @pytest.fixture(scope="module")
-def module_driver(small_data, tmp_path_factory):
-    return Driver(small_data, tmp_path_factory.mktemp("results"))
+def module_driver(new_driver):
+    return new_driver()

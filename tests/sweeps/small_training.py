@@ -10,7 +10,7 @@ from sweeps.harness.trial import Trial
 
 
 def images(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images of ten classes, each with a bright bar of its own, and their labels.
+    """Images of ten classes, each with a bright bar at another place, and their labels.
 
     They are quickly learned, but not in one step.
     """

@@ -1,11 +1,13 @@
-"""The defaults of the flags that are a contract with the users of `python -m sweeps.NAME`."""
+"""The flags that are a contract with the users of `python -m sweeps.NAME`."""
 
 import importlib
 
 import pytest
 from absl import flags as absl_flags
 
-from sweeps.harness.cli import catalog, command, study
+from sweeps import catalog
+from sweeps.harness.cli import command, study
+from sweeps.harness.data import DataSize
 
 CONTRACT = {
     "batch_norm": None,
@@ -33,9 +35,11 @@ CONTRACT = {
     "tensorboard": False,
     "jit_compile": False,
     "save_models": False,
+    "quick": False,
 }
 LEFT_OUT = object()
-BY_EPOCH = {"max_steps": LEFT_OUT, "eval_every": LEFT_OUT}
+ONCE = {"max_steps": LEFT_OUT, "eval_every": LEFT_OUT}
+BY_EPOCH = {"max_steps": None, "eval_every": LEFT_OUT}
 # For each study: the defaults that differ from those above.
 STUDIES = {
     "depth": {},
@@ -82,9 +86,9 @@ STUDIES = {
         "learning_rate": 0.1,
         "max_steps": 5000,
     },
-    "gradients": {**BY_EPOCH, "activation": ("relu", "sigmoid")},
+    "gradients": {**ONCE, "activation": ("relu", "sigmoid")},
     "batch_size": {
-        **BY_EPOCH,
+        **ONCE,
         "batch_size": (1, 2, 4, 8, 16, 32, 128, 500),
         "bn_layer": LEFT_OUT,
         "bn_logits": False,
@@ -103,8 +107,20 @@ STUDIES = {
 }
 # Commands that are no studies have a few of the flags, and nothing else in common with them.
 OTHERS = {
-    "cost": {"dataset": "auto", "data_dir": None, "results_dir": "runs", "threads": None},
-    "tools": {"dataset": "auto", "data_dir": None, "results_dir": "runs", "seeds": 5},
+    "cost": {
+        "dataset": "auto",
+        "data_dir": None,
+        "results_dir": "runs",
+        "quick": False,
+        "threads": None,
+    },
+    "tools": {
+        "dataset": "auto",
+        "data_dir": None,
+        "results_dir": "runs",
+        "quick": False,
+        "seeds": 5,
+    },
     "report": {"results_dir": "runs"},
 }
 
@@ -148,3 +164,118 @@ def test_other_commands_have_some_of_them(defined, name):
 
 def test_no_command_is_left_out():
     assert {*STUDIES, *OTHERS} == set(catalog.commands())
+
+
+def left_out():
+    return [(name, flag) for name, own in STUDIES.items() for flag in own if own[flag] is LEFT_OUT]
+
+
+@pytest.mark.parametrize(("name", "flag"), left_out())
+def test_an_error_about_a_flag_that_a_study_lacks_gives_the_reason(capsys, name, flag):
+    assert study.main(catalog.study(name), [name, f"--{flag}=1"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    start = f"error: {name} has no --{flag}: "
+    assert line.startswith(start)
+    assert line.endswith(".")
+    assert len(line) > len(start) + 20
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("gradients", "--max_steps=5", "training ends with the last of --record_steps."),
+        ("batch_size", "--max_steps=5", "--examples"),
+        ("moving_average", "--nobatch_norm", "moving_average has no --batch_norm: all its netw"),
+        ("moving_average", "--eval_every=5", "use --record_every"),
+        ("depth", "--max_step=5", "depth has no --max_step. Did you mean --max_steps?"),
+        ("depth", "--max-steps=5", "depth has no --max-steps. Did you mean --max_steps?"),
+        ("depth", "--zzz", "depth has no --zzz. See --help."),
+    ],
+)
+def test_an_error_about_an_unknown_flag_names_the_right_one(capsys, name, given, expected):
+    assert study.main(catalog.study(name), [name, given]) == 2
+    assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("depth", "--hidden_units=100 50", "'100 50' is not a whole number. Separate values with"),
+        ("depth", "--hidden_units=100 50", "with commas: 100,50"),
+        ("depth", "--hidden_units=[100, 50]", "Separate values with commas: 100,50"),
+        ("depth", "--hidden_units=100;many", "'100;many' is not a whole number"),
+        ("depth", "--hidden_units=", "'' is not a whole number"),
+        ("depth", "--seeds=five", "'five' is not a whole number"),
+        ("depth", "--learning_rate=0.1,0.2", "'0.1,0.2' is not a number"),
+        ("learning_rate", "--learning_rate=0.1 0.2", "with commas: 0.1,0.2"),
+        ("activation", "--activation=relu tanh", "with commas: relu,tanh"),
+        ("gradients", "--record_steps=0 10", "with commas: 0,10"),
+        ("batch_size", "--batch_size=(4, 8)", "with commas: 4,8"),
+        ("regularization", "--l2=0 0.1", "with commas: 0,0.1"),
+        ("depth", "--hidden_units=100,0", "0 is not a positive integer"),
+    ],
+)
+def test_a_value_that_is_no_number_gets_a_sentence(capsys, name, given, expected):
+    assert study.main(catalog.study(name), [name, given]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line
+    assert "literal" not in line
+    assert ("commas" in line) == ("commas" in expected or "Separate" in expected)
+
+
+# For each study that trains for epochs: its number of training examples, and flags for an epoch of
+# ten steps.
+EPOCHS = {
+    "initialization": (1000, ["--batch_size=100"]),
+    "lenet": (1000, ["--batch_size=100"]),
+    "regularization": (4000, ["--batch_size=100", "--train_examples=1000"]),
+}
+
+
+def first_trial(defined, name, *argv):
+    examples, flags = EPOCHS[name]
+    values = defined(name)
+    values([name, *flags, "--epochs=3", *argv])
+    return catalog.study(name).trials(values, DataSize("custom", examples))[0]
+
+
+@pytest.mark.parametrize("name", EPOCHS)
+@pytest.mark.parametrize(("limit", "steps", "every"), [(25, 25, 10), (20, 20, 10), (4, 4, 4)])
+def test_max_steps_ends_a_study_by_epochs(defined, name, limit, steps, every):
+    trial = first_trial(defined, name, f"--max_steps={limit}")
+    assert (trial.max_steps, trial.eval_every, trial.steps_per_execution) == (steps, every, 10)
+    assert trial.record_steps[-1] == steps  # the last evaluation follows
+    assert len(set(trial.record_steps)) == len(trial.record_steps)
+
+
+@pytest.mark.parametrize("name", EPOCHS)
+def test_a_limit_that_is_not_reached_changes_no_trial(defined, name):
+    trial = first_trial(defined, name)
+    assert trial.max_steps == 30
+    assert first_trial(defined, name, "--max_steps=30").id == trial.id
+    assert first_trial(defined, name, "--max_steps=1000").id == trial.id
+
+
+# The first trial's id of each study at its defaults on MNIST. A change would make users run their
+# finished trials again.
+FIRST_IDS = {
+    "activation": "142ada5238b301b8",
+    "batch_size": "3f47d7bb05392222",
+    "depth": "c40de7dba53dc2f0",
+    "distribution": "95287b5124c72857",
+    "gradients": "193bd6b7759ff87e",
+    "initialization": "d13a78f6e1e29c07",
+    "learning_rate": "33446fdd1cc90522",
+    "lenet": "ddf7cac3194986b3",
+    "moving_average": "f1b98eed2c9663ec",
+    "regularization": "c38cce5149a125e3",
+}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_default_trials_keep_their_ids(defined, name):
+    values = defined(name)
+    values([name])
+    examples = 1800 if name == "initialization" else 60_000
+    trials = catalog.study(name).trials(values, DataSize("mnist", examples))
+    assert trials[0].id == FIRST_IDS[name]

@@ -11,7 +11,7 @@ import sweeps
 ROOT = Path(sweeps.__file__).parents[1]
 # The harness's wings and modules by layer. A module may import those of lower layers only.
 LAYERS = {
-    **dict.fromkeys(["errors", "quiet", "timing", "trial"], 1),
+    **dict.fromkeys(["errors", "quiet", "timing", "trial", "wording"], 1),
     **dict.fromkeys(["data", "results", "training"], 2),
     **dict.fromkeys(["charts", "claims", "engine"], 3),
     "cli": 4,

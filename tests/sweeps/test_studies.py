@@ -1,7 +1,7 @@
 """Every study as a user runs it, on small data; in one process, as TensorFlow starts slowly."""
 
 import contextlib
-import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,10 +14,10 @@ from absl import flags
 from matplotlib import image
 from PIL import Image
 
+from sweeps import catalog
+from sweeps.catalog import commands
 from sweeps.harness import claims
-from sweeps.harness.cli import catalog
 from sweeps.harness.cli import flags as cli_flags
-from sweeps.harness.cli.catalog import commands
 
 SMALL = {
     "activation": ["--activation=relu", "--max_steps=4", "--hidden_units=9"],
@@ -38,7 +38,9 @@ SMALL = {
         *["--batch_size=1,40", "--examples=80", "--hidden_units=9", "--group_norm=3"],
         *["--nojit_compile", "--batch_norm"],
     ],
-    "regularization": ["--epochs=2", "--hidden_units=9", "--dropout=0.5", "--l2=0.001"],
+    "regularization": [  # an epoch is 8 steps, so training ends in the second one
+        *["--epochs=2", "--max_steps=11", "--hidden_units=9", "--dropout=0.5", "--l2=0.001"]
+    ],
     "moving_average": ["--max_steps=10", "--hidden_units=9,8"],
 }
 TRIALS = {
@@ -53,33 +55,26 @@ TRIALS = {
     "moving_average": 1,
 }
 DECIDED = {7, 10, 12, 14, 16, 17}
-PROGRAM = (
-    "import json, sys\n"
-    "from sweeps.harness.cli import catalog\n"
-    "from sweeps.harness.cli.study import main\n"
-    "for name, argv in json.loads(sys.argv[1]).items():\n"
-    "    status = main(catalog.study(name), [name, *argv])\n"
-    "    assert status == 0, name\n"
-)
 
 
 @pytest.fixture(scope="module")
-def results(small_data, tmp_path_factory):
+def results(small_data, tmp_path_factory, in_one_process):
     """A results folder with one seed of every study."""
     folder = tmp_path_factory.mktemp("results")
     common = [f"--results_dir={folder}", "--seeds=1", "--workers=0"]
     images = ["--dataset=custom", f"--data_dir={small_data}"]
     batch = {name: ["--batch_size=50"] for name in ("activation", "gradients", "regularization")}
     batch["moving_average"] = batch["activation"]
-    arguments = {
-        name: [*common, *([] if name == "initialization" else images), *batch.get(name, []), *argv]
+    commands = [
+        (
+            name,
+            [*common, *([] if name == "initialization" else images), *batch.get(name, []), *argv],
+        )
         for name, argv in SMALL.items()
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(arguments)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (folder / "stdout").write_text(done.stdout)
+    ]
+    done = in_one_process(*commands)
+    assert [each.returncode for each in done] == [0] * len(SMALL), [each.stderr for each in done]
+    (folder / "stdout").write_text("".join(each.stdout for each in done))
     return folder
 
 
@@ -117,6 +112,16 @@ def test_what_was_recorded_is_in_its_table(results, study, name, rows):
     frame = pd.read_csv(folder(results, study) / f"{name}.csv.xz")
     assert list(frame.columns[:2]) == ["trial_id", "step"]
     assert len(frame) == rows
+
+
+def test_a_limit_on_the_steps_ends_an_epoch_early_with_an_evaluation(results):
+    place = folder(results, "regularization")
+    trials = pd.read_csv(place / "trials.csv")
+    assert trials.final_step.tolist() == [11, 11]
+    assert trials.final_accuracy.notna().all()
+    curves = pd.read_csv(place / "curves.csv.xz")
+    assert curves.dropna().groupby("trial_id").step.agg(list).tolist() == [[8, 11]] * 2
+    assert set(pd.read_csv(place / "evaluation.csv.xz").step) == {11}
 
 
 def test_every_batch_size_sees_equally_many_examples(results):
@@ -199,7 +204,7 @@ def test_the_report_has_every_claim_and_every_chart(reported):
     rows = [line for line in text.splitlines() if line.startswith("| ") and "**" in line]
     assert [int(row.split("|")[1]) for row in rows] == list(range(1, 26))
     assert all("**Undecided.**" in row for row in rows)  # none of the trials is a default one
-    assert "0 depend on a condition, and 25 are undecided." in text
+    assert "0 are not reproduced, and 25 are undecided." in text
     for chart in [*reported.rglob("*.png"), *reported.rglob("*.gif")]:
         assert f"]({chart.relative_to(reported)})" in text
         assert f'src="{chart.relative_to(reported)}"' in page
@@ -226,7 +231,8 @@ def test_a_report_in_a_fresh_clone_takes_the_tables_that_are_there(tmp_path):
     assert not (tmp_path / "mnist" / "depth" / "trials").exists()
     rows = (tmp_path / "README.md").read_text().splitlines()
     decided = [row for row in rows if row.startswith(("| 1 ", "| 2 "))]
-    assert ["**Reproduced.**" in row or "**Partly.**" in row for row in decided] == [True, True]
+    verdicts = ("**Reproduced.**", "**Partly reproduced.**")
+    assert [any(each in row for each in verdicts) for row in decided] == [True, True]
     assert all("`python -m sweeps.depth --dataset=mnist`" in row for row in decided)
 
 
@@ -286,11 +292,35 @@ def test_a_report_on_trials_of_another_version_names_one(results, tmp_path):
 
 
 def test_a_report_on_an_empty_folder_says_that_nothing_was_run(tmp_path):
-    assert report(tmp_path).returncode == 0
-    assert (tmp_path / "README.md").read_text().count("The study was not run") == 25
+    empty = report(tmp_path)
+    assert empty.returncode == 2
+    assert f"--results_dir={tmp_path} has no results" in empty.stderr
+    assert f"python -m sweeps.depth --results_dir={tmp_path}" in empty.stderr
+    assert not list(tmp_path.iterdir())
     missing = report(tmp_path / "no")
     assert missing.returncode == 2
     assert "is not a folder" in missing.stderr
+
+
+@pytest.mark.parametrize("kept", ["tables", "trials"])
+@pytest.mark.parametrize(
+    ("below", "whose"), [("custom/lenet", "one study"), ("custom", "one data")]
+)
+def test_a_report_on_a_folder_inside_the_results_names_the_right_one(
+    results, tmp_path, below, whose, kept
+):
+    lenet = tmp_path / "custom" / "lenet"
+    shutil.copytree(folder(results, "lenet"), lenet)
+    if kept == "tables":
+        shutil.rmtree(lenet / "trials")
+    else:
+        for path in views(lenet):
+            path.unlink()
+    done = report(tmp_path / below)
+    assert done.returncode == 2
+    assert f"is the folder of {whose}" in done.stderr
+    assert done.stderr.endswith(f"Give --results_dir={os.path.relpath(tmp_path)}\n")
+    assert not list(tmp_path.rglob("README.md"))
 
 
 def test_a_report_on_a_table_of_another_version_names_it(tmp_path):
@@ -309,7 +339,7 @@ BAD = {
     ("learning_rate", "--learning_rate="): "learning_rate",
     ("learning_rate", "--decay_steps=-1"): "decay_steps",
     ("batch_size", "--batch_size=4,0"): "batch_size",
-    ("batch_size", "--max_steps=3"): "max_steps",
+    ("batch_size", "--max_steps=3"): "batch_size has no --max_steps: training ends when",
     ("batch_size", "--group_norm=7"): "--group_norm=7",
     ("regularization", "--dropout=1"): "dropout",
     ("regularization", "--batch_size=401"): "--batch_size=401 is more than the 400 training",

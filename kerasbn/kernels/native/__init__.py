@@ -25,8 +25,8 @@ class Status(NamedTuple):
     """Whether the native kernel is used.
 
     Attributes:
-        used: Whether it is.
-        reason: The instruction set and number of threads, or why it is not used.
+        used: Whether TensorFlow uses the kernel for training on the CPU.
+        reason: The instruction set and the number of threads, or why the kernel is not used.
     """
 
     used: bool
@@ -37,8 +37,8 @@ class Library(NamedTuple):
     """The loaded library.
 
     Attributes:
-        operations: The Python functions that TensorFlow made for its operations.
-        symbols: Its C functions.
+        operations: The Python functions that TensorFlow made for the operations.
+        symbols: The exported C functions of the library.
     """
 
     operations: ModuleType
@@ -51,7 +51,10 @@ def use(on: bool) -> None:
 
 
 def library() -> Library | None:
-    """The library if it is to be used; warns once in the process if it can't be."""
+    """The library, or `None` if it is switched off or can't be used.
+
+    If it can't be used, the first call in the process warns.
+    """
     if not _switch["on"]:
         return None
     loaded = load()
@@ -76,7 +79,7 @@ def status() -> Status:
 
 @functools.cache
 def load() -> Library | str:
-    """Loads the library, whether it is to be used or not; returns it, or why there is none."""
+    """Loads the library, even if it is switched off. Returns it, or the reason why it can't."""
     path = sources.LIBRARY
     problem = _problem_of_file(path)
     if problem:

@@ -10,7 +10,8 @@ from sweeps.harness.charts.curves import (
     percentiles,
     statistics,
 )
-from sweeps.harness.charts.figures import save, save_panels, settings
+from sweeps.harness.charts.facets import Series, facets, series
+from sweeps.harness.charts.figures import depths, save, save_panels, settings
 from sweeps.harness.charts.layers import (
     animate_histograms,
     gradients,
@@ -19,12 +20,15 @@ from sweeps.harness.charts.layers import (
 )
 
 __all__ = [
+    "Series",
     "accuracy",
     "animate_histograms",
     "bars",
     "bars_of_seeds",
     "by_epoch",
+    "depths",
     "errors_by_step",
+    "facets",
     "fits",
     "gradients",
     "histograms",
@@ -32,6 +36,7 @@ __all__ = [
     "save",
     "save_histograms",
     "save_panels",
+    "series",
     "settings",
     "statistics",
     "steps_to_target",

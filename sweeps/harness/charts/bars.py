@@ -35,8 +35,7 @@ def bars(table: pd.DataFrame, ax: Axes, label: str) -> Axes:
         ax.bar_label(container, fmt="%.2f", fontsize=8, padding=2)
     ax.set_xticks(places, table.index)
     ax.set_ylabel(label)
-    ax.margins(y=0.25)
-    ax.legend(frameon=False, loc="upper left")
+    ax.margins(y=0.1)
     return ax
 
 
@@ -66,5 +65,4 @@ def bars_of_seeds(
         ax.scatter(seeds, values, s=9, color="#333333", linewidths=0, alpha=0.7, zorder=3)
     ax.set_xticks(range(len(names)), names, fontsize=8)
     ax.set_ylabel(label)
-    ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     return ax

@@ -2,88 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from sweeps.harness.charts import looks
+from sweeps.harness.charts.facets import Series
 from sweeps.harness.results import tables
+from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# Distance of neighbouring series and of the outer ones, as shares of the distance between points.
+_STEP, _SPREAD = 0.12, 0.3
+
 
 def steps_to_target(
-    trials: pd.DataFrame, ax: Axes, x: str, *, log: bool = False, joined: bool = True
+    series: Sequence[Series], ax: Axes, x: str, *, log: bool = False, joined: bool = True
 ) -> Axes:
-    """Draws steps to target against a column. Misses are triangles at the budget.
+    """Draws steps to target against a column. Misses are triangles at their trial's budget.
 
     Args:
-        trials: The trials table. All trials have the same target accuracy.
+        series: The lines, as from `facets`.
         ax: Axes to draw on.
         x: Column on the horizontal axis. It holds numbers.
         log: Whether the horizontal axis is logarithmic.
         joined: Whether a line joins the medians.
     """
-    budget = float(trials.max_steps.max())
-    missed = False
-    series = tables.by_series(trials, x)
-    series_looks = looks.of_series([label for label, _ in series])
-    for position, ((label, group), look) in enumerate(zip(series, series_looks, strict=True)):
-        shift = 0.12 * (position - (len(series) - 1) / 2)
+    trials = pd.concat([each.trials for each in series])
+    shifts = _shifts(len(series), trials[x], log)
+    missed: set[int] = set()
+    for (label, group, look), shift in zip(series, shifts, strict=True):
         places = _shifted(group[x], shift, log)
         steps = tables.with_misses(group.steps_to_target)
         hit = np.isfinite(steps)
-        missed |= not hit.all()
+        budgets = group.max_steps.to_numpy()[~hit]
+        missed |= set(budgets.tolist())
         ax.scatter(places[hit], steps[hit], s=22, alpha=0.55, linewidths=0, **looks.dots(look))
         ax.scatter(
-            places[~hit],
-            np.full((~hit).sum(), budget),
-            s=45,
-            marker="^",
-            facecolors="none",
-            edgecolors=look["color"],
+            places[~hit], budgets, s=45, marker="^", facecolors="none", edgecolors=look["color"]
         )
         _medians(ax, group[x], steps, label, look, shift, log=log, joined=joined)
     if missed:
-        ax.axhline(budget, color="#777777", linestyle="--", linewidth=1)
-        ax.annotate(
-            f"not reached in {budget:.0f} steps",
-            (0.01, budget),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 4),
-            textcoords="offset points",
-            color="#555555",
-            fontsize=8,
-        )
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter(lambda y, _: f"{y:g}" if f"{y:g}"[0] in "235" else "")
-    else:
-        ax.set_ylim(bottom=0)
+        _budgets(ax, sorted(missed))
+    _limits(ax)
     if log:
         _log_axis(ax, trials[x])
     ax.set_ylabel(f"training steps to {tables.target(trials)} test accuracy")
-    ax.legend(frameon=False)
     return ax
 
 
-def value(
-    series: list[tuple[str, pd.DataFrame]], ax: Axes, x: str, y: str, *, log: bool = False
-) -> Axes:
+def value(series: Sequence[Series], ax: Axes, x: str, y: str, *, log: bool = False) -> Axes:
     """Draws a result against a column. Diverged runs are crosses at the bottom.
 
     Args:
-        series: Label and trials of each line, as from `tables.by_series`.
+        series: The lines, as from `facets`.
         ax: Axes to draw on.
         x: Column on the horizontal axis. It holds numbers.
         y: Column of the result.
         log: Whether the horizontal axis is logarithmic.
     """
-    series_looks = looks.of_series([label for label, _ in series])
-    for position, ((label, group), look) in enumerate(zip(series, series_looks, strict=True)):
-        shift = 0.12 * (position - (len(series) - 1) / 2)
+    places_of_all = pd.concat([each.trials[x] for each in series])
+    shifts = _shifts(len(series), places_of_all, log)
+    for (label, group, look), shift in zip(series, shifts, strict=True):
         places = _shifted(group[x], shift, log)
         diverged = (group.status == "diverged").to_numpy()
         values = group[y].astype("Float64").to_numpy(float, na_value=np.nan)
@@ -102,9 +89,37 @@ def value(
         values = np.where(diverged, -np.inf, values)
         _medians(ax, group[x], values, label, look, shift, log=log)
     if log:
-        _log_axis(ax, pd.concat([group[x] for _, group in series]))
-    ax.legend(frameon=False)
+        _log_axis(ax, places_of_all)
     return ax
+
+
+def _budgets(ax, budgets):
+    """Draws a dashed line at each budget, with its number of steps above it."""
+    for position, budget in enumerate(budgets):
+        ax.axhline(budget, color="#777777", linestyle="--", linewidth=1)
+        side = position % 2  # neighbouring lines may be too close for texts above each other
+        ax.annotate(
+            f"not reached in {counted(budget, 'step')}",
+            (0.99 if side else 0.01, budget),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right" if side else "left",
+            color="#555555",
+            fontsize=8,
+        )
+
+
+def _limits(ax):
+    """Fits the vertical axis to its points and to those of panels that share it."""
+    drawn = [each.dataLim for each in ax.get_shared_y_axes().get_siblings(ax)]
+    high = max(each.y1 for each in drawn if np.isfinite(each.y1))
+    if ax.get_yscale() != "log":
+        ax.set_ylim(0, 1.05 * high)
+        return
+    low = min(each.minposy for each in drawn)
+    room = max((high / low) ** 0.1, 1.3)
+    ax.set_ylim(low / room, high * room)
 
 
 def _log_axis(ax, x):
@@ -125,7 +140,18 @@ def _medians(ax, x, values, label, look, shift, *, log=False, joined=True):
     ax.plot(places, line, label=f"{label} (median)", lw=2, **look)
 
 
+def _shifts(count, x, log):
+    """A shift for each series, so that they do not hide each other.
+
+    However many there are, and however close the points, a series stays near its point.
+    """
+    places = np.unique(x.to_numpy(float))
+    gaps = np.diff(np.log2(places) if log else places)
+    step = min(_STEP, _SPREAD / max(count - 1, 1)) * min(1.0, gaps.min(initial=1.0))
+    return step * (np.arange(count) - (count - 1) / 2)
+
+
 def _shifted(x, shift, log):
-    """The values `x`, shifted so that series do not hide each other."""
+    """The values `x`, shifted to the side."""
     places = x.to_numpy(float)
     return places * 2**shift if log else places + shift

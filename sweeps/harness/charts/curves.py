@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from sweeps.harness.charts import looks
-from sweeps.harness.results import tables
+from sweeps.harness.charts.facets import Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,40 +16,46 @@ if TYPE_CHECKING:
 _COLORS = ["#E69F00", "#56B4E9", "#D55E00", "#CC79A7", "#009E73", "#999999", "#0072B2", "#000000"]
 
 
-def accuracy(tables_: tables.Tables, ax: Axes, x: str) -> Axes:
+def accuracy(series: Sequence[Series], curves: pd.DataFrame, ax: Axes, x: str) -> Axes:
     """Draws the test accuracy of each seed during training.
 
     Args:
-        tables_: Tables with the trials to draw and their curves.
+        series: The series to draw, as from `facets`.
+        curves: The curves table.
         ax: Axes to draw on.
         x: Horizontal axis: "step", or "seconds" for the number of steps times the trial's median
             time of a step.
     """
-    trials = tables_.trials
 
     def curve(trial):
-        rows = tables_.curves[tables_.curves.trial_id == trial.trial_id]
-        rows = rows[rows.test_accuracy.notna()]
+        rows = curves[(curves.trial_id == trial.trial_id) & curves.test_accuracy.notna()]
         pace = 1.0 if x == "step" else trial.seconds_per_step
         return rows.step.to_numpy(float) * pace, rows.test_accuracy.to_numpy(float)
 
-    _line_per_seed(trials, ax, curve)
-    ax.axhline(trials.target_accuracy.iloc[0], color="#777777", linestyle="--", linewidth=1)
+    _line_per_seed(series, ax, curve)
+    _targets(ax, {target for each in series for target in each.trials.target_accuracy.unique()})
     ax.set_ylim(0, 1)
     ax.set_xlim(left=0)
     ax.set_xlabel(
         "training step" if x == "step" else "training time in seconds, without evaluation"
     )
     ax.set_ylabel("accuracy on the test set")
-    ax.legend(frameon=False, loc="lower right")
     return ax
 
 
-def by_epoch(tables_: tables.Tables, ax: Axes, column: str, label: str, top: float | None) -> Axes:
+def by_epoch(
+    series: Sequence[Series],
+    curves: pd.DataFrame,
+    ax: Axes,
+    column: str,
+    label: str,
+    top: float | None,
+) -> Axes:
     """Draws a column of the curves against the epoch, one line per seed.
 
     Args:
-        tables_: Tables with the trials to draw and their curves, which have one row per epoch.
+        series: The series to draw, as from `facets`.
+        curves: The curves table, with one row per epoch.
         ax: Axes to draw on.
         column: Column of the curves.
         label: Label of the vertical axis.
@@ -57,10 +63,11 @@ def by_epoch(tables_: tables.Tables, ax: Axes, column: str, label: str, top: flo
     """
 
     def curve(trial):
-        rows = tables_.curves[tables_.curves.trial_id == trial.trial_id]
-        return np.arange(1, len(rows) + 1), rows[column].to_numpy(float)
+        rows = curves[curves.trial_id == trial.trial_id]
+        epochs = rows.step.to_numpy() / trial.steps_per_execution
+        return epochs, rows[column].to_numpy(float)
 
-    _line_per_seed(tables_.trials, ax, curve)
+    _line_per_seed(series, ax, curve)
     ax.set_ylim(0, top)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_xlabel("epoch")
@@ -68,16 +75,20 @@ def by_epoch(tables_: tables.Tables, ax: Axes, column: str, label: str, top: flo
     return ax
 
 
-def errors_by_step(errors: pd.DataFrame, ax: Axes) -> Axes:
+def errors_by_step(series: Sequence[Series], errors: pd.DataFrame, ax: Axes) -> Axes:
     """Draws the test error of each seed against the step.
 
     Args:
-        errors: Rows with `batch_norm`, `trial_id`, `step` and `loss`.
+        series: The series to draw, as from `facets`.
+        errors: Rows with `trial_id`, `step` and `loss`.
         ax: Axes to draw on.
     """
-    for batch_norm, arm in errors.groupby("batch_norm"):
-        runs = [(run.step.to_numpy(), run.loss.to_numpy()) for _, run in arm.groupby("trial_id")]
-        _lines(runs, ax, *looks.of_arm(batch_norm))
+
+    def curve(trial):
+        rows = errors[errors.trial_id == trial.trial_id]
+        return rows.step.to_numpy(), rows.loss.to_numpy()
+
+    _line_per_seed(series, ax, curve)
     ax.set_yscale("log")
     ax.set_xlabel("training step")
     ax.set_ylabel("mean squared error on the test points")
@@ -110,7 +121,7 @@ def statistics(rows: pd.DataFrame, ax: Axes, target: float) -> Axes:
     """Draws median accuracy against the step, one line per kind of statistics.
 
     Args:
-        rows: Rows with `statistics`, `step` and `accuracy`.
+        rows: Rows with `statistics`, `step` and `accuracy`, from trials of the same setting.
         ax: Axes to draw on.
         target: Target accuracy, drawn as a dashed line.
     """
@@ -119,43 +130,44 @@ def statistics(rows: pd.DataFrame, ax: Axes, target: float) -> Axes:
         style = ["-", "--", "-.", ":"][position % 4]
         color = _COLORS[position % len(_COLORS)]
         ax.plot(medians.index, medians, lw=1.8, label=name, color=color, linestyle=style)
-    ax.axhline(target, color="#777777", linestyle="--", linewidth=1)
+    _targets(ax, [target])
     ax.set_ylim(0, 1)
     ax.set_xlim(left=0)
     ax.set_xlabel("training step")
-    ax.set_ylabel("accuracy on the test set")
-    ax.legend(frameon=False, fontsize=8)
+    ax.set_ylabel("median accuracy on the test set")
     return ax
 
 
-def fits(trials: pd.DataFrame, predictions: pd.DataFrame, ax: Axes) -> Axes:
+def fits(series: Sequence[Series], predictions: pd.DataFrame, ax: Axes) -> Axes:
     """Draws the test points, and the curve that each trial fits to them.
 
     Args:
-        trials: Trials to draw.
+        series: The series to draw, as from `facets`.
         predictions: Rows with `trial_id`, `x`, `y` and `predicted`.
         ax: Axes to draw on.
     """
-    for position, trial in enumerate(trials.sort_values("batch_norm").itertuples()):
-        points = predictions[predictions.trial_id == trial.trial_id]
+    for position, (name, trials, look) in enumerate(series):
+        points = predictions[predictions.trial_id.isin(trials.trial_id)]
         if position == 0:
-            ax.scatter(points.x, points.y, s=8, color="#BBBBBB", linewidths=0, label="test points")
-        name, look = looks.of_arm(trial.batch_norm)
-        ax.plot(points.x, points.predicted, label=name, lw=2.5, **look | {"marker": None})
+            ax.scatter(points.x, points.y, s=12, color="#999999", linewidths=0, label="test points")
+        for _, run in points.groupby("trial_id"):
+            ax.plot(run.x, run.predicted, label=name, lw=2.5, **look | {"marker": None})
     ax.set_xlabel("x")
     ax.set_ylabel("y")
     return ax
 
 
-def _line_per_seed(trials, ax, curve):
+def _line_per_seed(series, ax, curve):
     """Draws the line (x, y) = curve(trial) of each trial, in the look of its series."""
-    series = tables.by_series(trials)
-    series_looks = looks.of_series([label for label, _ in series])
-    for (label, group), look in zip(series, series_looks, strict=True):
-        _lines([curve(trial) for trial in group.itertuples()], ax, label, look)
+    for label, trials, look in series:
+        for n, trial in enumerate(trials.itertuples()):
+            x, y = curve(trial)
+            legend = f"{label}, one line per seed" if n == 0 else None
+            every = looks.marker_every(len(x))
+            ax.plot(x, y, label=legend, alpha=0.75, lw=1.3, markersize=4, markevery=every, **look)
 
 
-def _lines(curves, ax, label, look):
-    for n, (x, y) in enumerate(curves):
-        legend = f"{label}, one line per seed" if n == 0 else None
-        ax.plot(x, y, label=legend, alpha=0.75, lw=1.3, markersize=4, **look)
+def _targets(ax, targets):
+    """Draws a dashed line at each target accuracy."""
+    for each in targets:
+        ax.axhline(each, color="#777777", linestyle="--", linewidth=1)

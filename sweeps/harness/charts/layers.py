@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,71 +11,77 @@ import numpy as np
 import pandas as pd
 
 from sweeps.harness.charts import figures, looks
+from sweeps.harness.charts.facets import Series
 from sweeps.harness.results.store import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def gradients(rows: pd.DataFrame, ax: Axes) -> Axes:
+def gradients(series: Sequence[Series], rows: pd.DataFrame, ax: Axes) -> Axes:
     """Draws gradient norms by layer: thin lines for seeds, a thick line for their median.
 
     A norm of 0 is left out, because the axis is logarithmic.
 
     Args:
-        rows: Rows with `batch_norm`, `trial_id`, `layer` and `gradient_norm`.
+        series: The series to draw, as from `facets`.
+        rows: Rows with `trial_id`, `layer` and `gradient_norm`, of one step.
         ax: Axes to draw on.
     """
-    for batch_norm, arm in rows.groupby("batch_norm"):
-        name, look = looks.of_arm(batch_norm)
-        norms = arm.gradient_norm.where(arm.gradient_norm > 0)
-        arm = arm.assign(gradient_norm=norms)
-        for _, run in arm.groupby("trial_id"):
+    for name, trials, look in series:
+        norms = rows[rows.trial_id.isin(trials.trial_id) & (rows.gradient_norm > 0)]
+        for _, run in norms.groupby("trial_id"):
             ax.plot(run.layer, run.gradient_norm, lw=0.7, alpha=0.5, color=look["color"])
-        medians = arm.groupby("layer").gradient_norm.median()
+        medians = norms.groupby("layer").gradient_norm.median()
         ax.plot(
             medians.index,
             medians,
             lw=2,
             markersize=4,
+            markevery=looks.marker_every(len(medians)),
             label=f"{name} (median; thin: seeds)",
             **look,
         )
     ax.set_yscale("log")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_xlabel("hidden layer (1 is next to the input)")
     ax.set_ylabel("norm of the loss gradient")
     return ax
 
 
-def histograms(rows: pd.DataFrame, ax: Axes) -> Axes:
-    """Draws one distribution per arm as filled steps. All have the same height.
+def histograms(series: Sequence[Series], rows: pd.DataFrame, ax: Axes) -> Axes:
+    """Draws one distribution per trial as filled steps. All have the same height.
 
     A distribution much narrower than the whole axis would be invisible, so it becomes a line.
 
     Args:
-        rows: One row per arm with `batch_norm`, `low`, `high` and `counts`.
+        series: The series to draw, with one trial each.
+        rows: One row per trial with `trial_id`, `low`, `high` and `counts`.
         ax: Axes to draw on.
     """
     span = rows.high.max() - rows.low.min()
-    for row in rows.sort_values("batch_norm").itertuples():
-        counts = np.array(row.counts.split("-"), float)
-        label, look = looks.of_arm(row.batch_norm)
+    for name, trials, look in series:
         color = look["color"]
-        if row.high - row.low <= 0.03 * span:
-            ax.axvline((row.low + row.high) / 2, color=color, lw=2, label=label)
-            continue
-        edges = np.linspace(row.low, row.high, len(counts) + 1)
-        ax.stairs(counts / counts.max(), edges, fill=True, alpha=0.55, color=color, label=label)
+        for row in rows[rows.trial_id.isin(trials.trial_id)].itertuples():
+            counts = np.array(row.counts.split("-"), float)
+            if row.high - row.low <= 0.03 * span:
+                ax.axvline((row.low + row.high) / 2, color=color, lw=2, label=name)
+                continue
+            edges = np.linspace(row.low, row.high, len(counts) + 1)
+            ax.stairs(counts / counts.max(), edges, fill=True, alpha=0.55, color=color, label=name)
     ax.set_ylim(0, 1.1)
     ax.set_yticks([])
     return ax
 
 
-def save_histograms(path: Path, rows: pd.DataFrame, title: str, subtitle: str) -> Path:
+def save_histograms(
+    path: Path, series: Sequence[Series], rows: pd.DataFrame, title: str, subtitle: str
+) -> Path:
     """Draws a grid of histograms before and after training, with one column per layer.
 
     Args:
         path: Path of the PNG file.
+        series: The series to draw, with one trial each.
         rows: Rows with `step`, `layer`, `tensor` and the columns of `histograms`.
         title: Title of the figure.
         subtitle: Text below the title.
@@ -87,18 +94,21 @@ def save_histograms(path: Path, rows: pd.DataFrame, title: str, subtitle: str) -
     for tensor in ("pre_activation", "activation"):
         for (step, layer), panel in ends[ends.tensor == tensor].groupby(["step", "layer"]):
             name = f"layer {layer}, step {step}\n{tensor.replace('_', '-')}"
-            panels[name] = functools.partial(histograms, panel)
+            panels[name] = functools.partial(histograms, series, panel)
     layers = ends.layer.nunique()
     return figures.save_panels(
         path, panels, title, subtitle, columns=layers, share=False, size=(1.7, 1.5)
     )
 
 
-def animate_histograms(path: Path, rows: pd.DataFrame, title: str) -> Path:
+def animate_histograms(
+    path: Path, series: Sequence[Series], rows: pd.DataFrame, title: str
+) -> Path:
     """Writes a GIF of the histograms, with one frame per recorded step and fixed axes.
 
     Args:
         path: Path of the GIF file.
+        series: The series to draw, with one trial each.
         rows: Rows as for `save_histograms`.
         title: Title of the figure. The current step is added.
 
@@ -109,6 +119,7 @@ def animate_histograms(path: Path, rows: pd.DataFrame, title: str) -> Path:
 
     tensors = ["pre_activation", "activation"]
     layers = sorted(rows.layer.unique())
+    title = figures.marked(title, path)
     figure = figures.new_figure(1.5 * len(layers), 3.6, title)
     axes = figure.subplots(len(tensors), len(layers), squeeze=False)
     steps = sorted(rows.step.unique())
@@ -120,7 +131,7 @@ def animate_histograms(path: Path, rows: pd.DataFrame, title: str) -> Path:
                 ax = axes[i, j]
                 ax.clear()
                 chosen = (rows.step == step) & (rows.layer == layer) & (rows.tensor == tensor)
-                histograms(rows[chosen], ax)
+                histograms(series, rows[chosen], ax)
                 ax.set_xlim(*bounds.loc[(tensor, layer)])
                 ax.set_title(f"{tensor.replace('_', '-')} {layer}", fontsize=8)
                 ax.tick_params(labelsize=7)

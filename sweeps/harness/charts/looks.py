@@ -19,12 +19,6 @@ LOOKS = [
 _ARMS = (arm_name(False), arm_name(True))  # the arms with the first two looks
 
 
-def of_arm(batch_norm: bool) -> tuple[str, dict[str, str]]:
-    """An arm's name and its look."""
-    name = arm_name(batch_norm)
-    return name, LOOKS[_ARMS.index(name)]
-
-
 def of_series(labels: Sequence[str]) -> list[dict[str, str]]:
     """A look for each label. An arm has the same look in every chart.
 
@@ -43,3 +37,8 @@ def of_series(labels: Sequence[str]) -> list[dict[str, str]]:
 def dots(look: dict[str, str]) -> dict[str, str]:
     """The parts of a look that apply to dots."""
     return {name: look[name] for name in ("color", "marker")}
+
+
+def marker_every(points: int) -> int:
+    """The distance of markers along a line of this many points, so that they do not merge."""
+    return max(points // 10, 1)

@@ -3,7 +3,8 @@
 Each study defines its claims in its own `claims.py`, in a dictionary `CLAIMS` from numbers to
 claims. A rule is a function of the study's tables on disk. It returns the measured numbers in words
 and a verdict: "reproduced", "not reproduced", "depends on ..." with the condition that the numbers
-show, or "undecided: ..." with the missing evidence. The rule's docstring, or a constant in its
+show, or "undecided: ..." with the missing evidence. The report calls "depends on" "partly
+reproduced". The rule's docstring, or a constant in its
 module, gives the thresholds. Medians are over seeds. A run that misses its target counts as
 infinite, and the number of runs that reached the target is always shown.
 """

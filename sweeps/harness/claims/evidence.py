@@ -21,7 +21,8 @@ from sweeps.harness.errors import UserError
 from sweeps.harness.results.tables import median, with_misses
 from sweeps.harness.trial import Trial, arm_name
 
-NEAR_CHANCE = 0.2  # twice the accuracy of guessing among ten classes
+CHANCE = 0.1  # the accuracy of guessing among ten classes
+NEAR_CHANCE = 2 * CHANCE
 
 
 # Function of (data size, number of seeds). Returns a study's default grid: trials by their ids.
@@ -63,7 +64,8 @@ class StudyTables:
         missing = [trial for trial in needed if trial.id not in finished]
         if missing:
             raise UndecidedError(
-                f"{len(missing)} of the {len(needed)} trials that the claim needs are missing"
+                f"{len(missing)} of the {len(needed)} trials that the claim needs "
+                f"{'is' if len(missing) == 1 else 'are'} missing"
                 f"{_differences(missing, needed)}"
             )
 

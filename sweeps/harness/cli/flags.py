@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ def define(
 ) -> None:
     """Defines the flags that all studies share.
 
+    A flag that is already defined stays as it is, so a study may define its own first.
+
     Args:
         values: Flag values to add the flags to.
         defaults: Overrides for the shared flags' defaults. A flag whose default is a list accepts
@@ -34,7 +37,7 @@ def define(
         without: Shared flags that mean nothing to the study.
         helps: Overrides for the shared flags' help texts.
     """
-    definer = Definer(values, defaults, without, helps or {})
+    definer = Definer(values, defaults, {*without, *values}, helps or {})
     _define_data(definer)
     _define_training(definer)
     _define_engine(definer)
@@ -43,6 +46,25 @@ def define(
 def define_data(values: flags.FlagValues) -> None:
     """Defines only the flags for the data set and the results folder."""
     _define_data(Definer(values))
+
+
+def define_epochs(values: flags.FlagValues, default: int, help_: str) -> None:
+    """Defines --epochs, and --max_steps as a limit without a default.
+
+    Args:
+        values: Flag values to add the flags to.
+        default: Default number of epochs.
+        help_: Help text of --epochs.
+    """
+    define = Definer(values)
+    define.integer("epochs", default, help_, at_least=1)
+    define.integer(
+        "max_steps",
+        None,
+        "Limit on the training steps. Training ends with the last of --epochs, or after this many "
+        "steps if that is sooner. The last evaluation follows. Default: no limit.",
+        at_least=1,
+    )
 
 
 def define_animate(values: flags.FlagValues) -> None:
@@ -71,7 +93,7 @@ class Definer:
 
     def integer(self, name: str, default: Any, help_: str, *, at_least: int) -> None:
         """Defines a flag for a whole number."""
-        self._define(flags.IntegerParser(lower_bound=at_least), name, default, help_)
+        self._define(_IntegerParser(lower_bound=at_least), name, default, help_)
 
     def number(
         self,
@@ -96,7 +118,7 @@ class Definer:
             numbers = value if isinstance(value, tuple) else (value,)
             return all(v is None or (math.isfinite(v) and check(v)) for v in numbers)
 
-        if self._define(flags.FloatParser(), name, default, help_):
+        if self._define(_NumberParser(), name, default, help_):
             message = f"must be {must_be}"
             flags.register_validator(name, is_valid, message, flag_values=self.values)
 
@@ -117,7 +139,7 @@ class Definer:
 
     def integers(self, name: str, default: Any, help_: str) -> None:
         """Defines a flag for one or more positive whole numbers."""
-        parser = _ListParser(flags.IntegerParser(lower_bound=1))
+        parser = _ListParser(_IntegerParser(lower_bound=1))
         self._define(parser, name, default, help_)
 
     def _define(self, parser, name, default, help_, prefix=""):
@@ -287,11 +309,17 @@ def trial(values: flags.FlagValues, dataset: str, **changes: Any) -> Trial:
 def by_epoch(values: flags.FlagValues, examples: int) -> dict[str, int]:
     """Fields of a trial that trains for --epochs passes through the examples.
 
-    Each epoch runs in one call of the compiled function and ends with an evaluation.
+    Each epoch runs in one call of the compiled function and ends with an evaluation. The last epoch
+    is shorter if --max_steps ends it.
     """
     epoch = max(examples // values.batch_size, 1)
-    steps = ("eval_every", "curve_every", "steps_per_execution")
-    return {"max_steps": values.epochs * epoch, **dict.fromkeys(steps, epoch)}
+    steps = min(values.epochs * epoch, values.max_steps or math.inf)
+    return {
+        "max_steps": steps,
+        "eval_every": min(epoch, steps),
+        "curve_every": epoch,
+        "steps_per_execution": epoch,
+    }
 
 
 def arms(values: flags.FlagValues) -> tuple[bool, ...]:
@@ -314,6 +342,28 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+class _IntegerParser(flags.IntegerParser):
+    """Parses a whole number. absl's own parser quotes an error of Python's."""
+
+    def convert(self, argument):
+        """The number. Raises a ValueError for any other text."""
+        try:
+            return super().convert(argument)
+        except ValueError:
+            raise ValueError(f"{argument!r} is not a whole number") from None
+
+
+class _NumberParser(flags.FloatParser):
+    """Parses a number. absl's own parser quotes an error of Python's."""
+
+    def convert(self, argument):
+        """The number. Raises a ValueError for any other text."""
+        try:
+            return super().convert(argument)
+        except ValueError:
+            raise ValueError(f"{argument!r} is not a number") from None
+
+
 class _ListParser(flags.ArgumentParser):
     """Parses one or more values, separated by commas, into a tuple."""
 
@@ -325,7 +375,20 @@ class _ListParser(flags.ArgumentParser):
     def parse(self, argument):
         """The values as a tuple. Raises a ValueError for the first invalid value."""
         words = argument.split(",") if isinstance(argument, str) else argument
-        return tuple(self._of.parse(w.strip() if isinstance(w, str) else w) for w in words)
+        try:
+            return tuple(self._of.parse(w.strip() if isinstance(w, str) else w) for w in words)
+        except ValueError as error:
+            raise ValueError(f"{error}{self._hint(argument)}") from None
+
+    def _hint(self, argument):
+        """Shows how to write the values, if only the separators are wrong."""
+        words = re.findall(r"[^\s,;:()\[\]]+", argument)
+        try:
+            for word in words:
+                self._of.parse(word)
+        except ValueError:
+            return ""
+        return f". Separate values with commas: {','.join(words)}" if words else ""
 
     def flag_type(self):
         """The type, as --help shows it."""

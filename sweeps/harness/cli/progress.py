@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import console, progress, table
 
 from sweeps.harness.trial import Trial
+from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,21 +120,75 @@ def describe(trial: Trial, result: dict[str, Any], fields: Sequence[str] = ()) -
     elif trial.target_accuracy is None:
         outcome = f"loss {result['final_loss']:.3g}"
     elif steps is None:
-        outcome = f"not reached in {trial.max_steps} steps"
+        outcome = f"not reached in {counted(trial.max_steps, 'step')}"
     else:
-        outcome = f"{steps} steps"
+        outcome = counted(steps, "step")
     values = {name: getattr(trial, name) for name in fields}
     settings = [f"{name}={value}" for name, value in values.items() if value is not None]
-    depth = f"{trial.depth} layer{'s' if trial.depth > 1 else ''}"
-    parts = [depth, trial.arm, *settings, f"seed {trial.seed}"]
+    parts = [counted(trial.depth, "layer"), trial.arm, *settings, f"seed {trial.seed}"]
     return f"{', '.join(parts)}: {outcome}"
 
 
 def print_table(frame: pd.DataFrame) -> None:
-    """Prints a table whose cells are text or numbers."""
+    """Prints a table whose cells are text or numbers. It is never cut off at the terminal's edge.
+
+    A table that is too wide is printed as blocks below each other, with the row labels in each. If
+    its columns have two levels, each name of the first level becomes a block with that title.
+
+    Args:
+        frame: The table. Its row labels are its index, or its first column if the index has no
+            name.
+    """
+    if frame.index.names == [None]:
+        frame = frame.set_index(frame.columns[0])
+    out = console.Console(highlight=False)
+    for title, block in _blocks(frame, out):
+        if title:
+            out.print(f"\n{title}", style="bold", markup=False)
+        out.print(_table(block))
+
+
+def _blocks(frame, out):
+    """Divides a table into (title, table) so that each fits the terminal, if a column does."""
+    if _fits(frame, out):
+        return [("", frame)]
+    if frame.columns.nlevels > 1:
+        names = frame.columns.unique(0)
+        return [block for name in names for block in _titled(name, frame[name], out)]
+    blocks, start = [], 0
+    while start < frame.shape[1]:
+        end = start + 1
+        while end < frame.shape[1] and _fits(frame.iloc[:, start : end + 1], out):
+            end += 1
+        blocks.append(("", frame.iloc[:, start:end]))
+        start = end
+    return blocks
+
+
+def _titled(name, frame, out):
+    (_, first), *rest = _blocks(frame, out)
+    return [(name, first), *rest]
+
+
+def _fits(frame, out):
+    unlimited = out.options.update(width=sys.maxsize)
+    return out.measure(_table(frame), options=unlimited).maximum <= out.width
+
+
+def _table(frame):
     printed = table.Table(box=None, header_style="bold", pad_edge=False)
+    for name in frame.index.names:
+        # The names of row labels are in the second header line if there are two.
+        title = "\n" * (frame.columns.nlevels - 1) + str(name)
+        printed.add_column(title, justify="right", overflow="fold")
+    before = None
     for column in frame.columns:
-        printed.add_column(str(column), justify="right")
-    for row in frame.itertuples(index=False):
-        printed.add_row(*map(str, row))
-    console.Console().print(printed)
+        title = str(column)
+        if frame.columns.nlevels > 1:  # the series is above its first column only
+            title = f"{'' if column[0] == before else column[0]}\n{column[1]}"
+            before = column[0]
+        printed.add_column(title, justify="right", overflow="fold")
+    for labels, row in zip(frame.index, frame.itertuples(index=False), strict=True):
+        keys = labels if isinstance(labels, tuple) else (labels,)
+        printed.add_row(*map(str, [*keys, *row]))
+    return printed

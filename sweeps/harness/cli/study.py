@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
-from sweeps.harness.cli import command, flags
+from sweeps.harness.cli import command, flags, quick
 from sweeps.harness.data import DataSize
 from sweeps.harness.errors import UserError
 from sweeps.harness.trial import Trial
+from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,9 +44,12 @@ class Study:
         captions: A sentence on what to see in each chart, by the pattern of its file name.
         defaults: Overrides for the shared flags' defaults. A list means that the study varies the
             setting; the flag then accepts several values, separated by commas.
-        without: Shared flags that mean nothing to the study.
+        quick: Flag values of a demonstration (--quick) that takes less than a minute.
+        without: Shared flags that mean nothing to the study, each with the reason. The reason is a
+            sentence that names the flag to use instead, if there is one.
         helps: Overrides for the shared flags' help texts.
-        define_flags: Function of (flag values). Defines the study's own flags.
+        define_flags: Function of (flag values). Defines the study's own flags. They replace shared
+            flags of the same name.
         show: Function of (tables). Returns the table to print at the end. Default: the median
             steps to the target.
         animate: Function of (tables, folder). Writes the animations for --animate and returns
@@ -59,7 +63,8 @@ class Study:
     draw: Callable[[Tables, Path], list[Path]]
     captions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    without: Sequence[str] = ()
+    quick: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    without: Mapping[str, str] = dataclasses.field(default_factory=dict)
     helps: Mapping[str, str] = dataclasses.field(default_factory=dict)
     define_flags: Callable[[absl_flags.FlagValues], None] = lambda values: None
     show: Callable[[Tables], pd.DataFrame] | None = None
@@ -81,8 +86,9 @@ def main(study: Study, argv: Sequence[str] | None = None) -> int:
         study.name,
         study.question,
         lambda values: _define_flags(study, values),
-        lambda values: run(study, values),
+        lambda values: quick.run(values, study.quick, lambda values: run(study, values)),
         "Finished trials are kept. Run the same command again to continue.",
+        without=study.without,
     )
     return command.main(study_command, argv)
 
@@ -112,8 +118,9 @@ def default_ids(study: Study, records: Sequence[dict[str, Any]]) -> set[str]:
 
 
 def _define_flags(study, values):
-    flags.define(values, study.defaults, study.without, study.helps)
     study.define_flags(values)
+    flags.define(values, study.defaults, study.without, study.helps)
+    quick.define(values)
     if study.animate:
         flags.define_animate(values)
 
@@ -145,14 +152,17 @@ def run(study: Study, values: absl_flags.FlagValues) -> int:
     trials = list(dict.fromkeys(study.trials(values, dataset.size)))
     _check_fits(trials, dataset)
     print(
-        f"Data: {dataset.name} ({len(dataset.y_train):,} training and {len(dataset.y_test):,} test "
-        f"{dataset.unit}) from {dataset.source}",
+        f"Data: {dataset.name} ({len(dataset.y_train):,} training and "
+        f"{counted(len(dataset.y_test), 'test ' + dataset.unit)}) from {dataset.source}",
         flush=True,
     )
     folder = Path(values.results_dir) / dataset.name / study.name
     _check_nothing_is_lost(folder, trials)
     results = store.Store(folder)
     pending = _missing(trials, results, provenance.code_fingerprint(), dataset, values)
+    if not pending:
+        finished = counted(len(trials), "trial")
+        print(f"Nothing was left to run: {finished} of this command had finished before.")
     failed = _run_trials(study, trials, pending, dataset, results, values) if pending else 0
     _report(study, dataset, results, values)
     return command.FAILED if failed else 0
@@ -197,9 +207,9 @@ def _check_nothing_is_lost(folder, trials):
     count = len(tables.irreplaceable(folder, [trial.id for trial in trials]))
     if count:
         raise UserError(
-            f"{folder}/trials.csv has {count} trials without records in {folder}/trials, like "
-            "published results. New tables would lose them. Choose another --results_dir, or "
-            "delete the folder to start over."
+            f"{folder}/trials.csv has {counted(count, 'trial')} without records in "
+            f"{folder}/trials, like published results. New tables would lose them. Choose another "
+            "--results_dir, or delete the folder to start over."
         )
 
 
@@ -209,8 +219,9 @@ def _check_fits(trials, dataset):
         used = trial.train_examples or available
         if trial.batch_size > used:
             raise UserError(
-                f"--batch_size={trial.batch_size} is more than the {used} training {dataset.unit} "
-                f"of {dataset.name}. Choose a smaller one."
+                f"--batch_size={trial.batch_size} is more than the "
+                f"{counted(used, 'training ' + dataset.unit)} of {dataset.name}. "
+                "Choose a smaller one."
             )
         if trial.eval_every > trial.max_steps:
             raise UserError(
@@ -287,7 +298,8 @@ def _run_trials(study, trials, pending, dataset, results, values):
                     break
     if failed:
         print(
-            f"{failed} of {len(pending)} trials failed. Run the same command again to retry them.",
+            f"{failed} of {counted(len(pending), 'trial')} failed. Run the same command again to "
+            "retry.",
             file=sys.stderr,
         )
     return failed

@@ -67,8 +67,8 @@ class Dataset:
 
     @property
     def unit(self) -> str:
-        """The word for the examples: "images" or "points"."""
-        return "points" if self.name == PARABOLA else "images"
+        """The word for an example: "image" or "point"."""
+        return "point" if self.name == PARABOLA else "image"
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -17,8 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sweeps.harness.data import checks
 from sweeps.harness.data.dataset import TITLES, Dataset
 from sweeps.harness.errors import UserError
+from sweeps.harness.wording import counted
 
 DATA_DIR_VARIABLE = "KERASBN_DATA_DIR"
 IDX_NAMES = {
@@ -56,10 +58,11 @@ def find(name: str, data_dir: str | os.PathLike | None) -> dict[str, Path]:
     setting = f"--data_dir={place}" if data_dir else f"{DATA_DIR_VARIABLE}={place}"
     if place.suffix == ".npz" and os.path.isfile(place):
         return dict.fromkeys(IDX_NAMES, place)
-    if not (os.path.isdir(place) and os.access(place, os.R_OK | os.X_OK)):
+    fault = _fault_of_place(place)
+    if fault:
         raise UserError(
-            f"{setting} is not a readable directory. Set it to a directory that has {name}.npz or "
-            "the four IDX files, or to the path of an .npz file."
+            f"{setting} {fault}. Set it to a folder that has {name}.npz or the four IDX files, or "
+            "to the path of an .npz file."
         )
     if os.path.isfile(place / f"{name}.npz"):
         return dict.fromkeys(IDX_NAMES, place / f"{name}.npz")
@@ -72,11 +75,26 @@ def find(name: str, data_dir: str | os.PathLike | None) -> dict[str, Path]:
     }
     missing = [stem for key, stem in IDX_NAMES.items() if key not in files]
     if missing:
+        others = sorted(path.name for path in place.glob("*.npz"))
+        instead = (
+            f" It has {', '.join(others[:3])}, whose path you can give instead." if others else ""
+        )
         raise UserError(
             f"{setting} has no {name}.npz, and it lacks the IDX files {', '.join(missing)} "
-            "(plain or .gz). Put them there, or give the path of an .npz file."
+            f"(plain or .gz).{instead} Put them there, or give the path of an .npz file."
         )
     return files
+
+
+def _fault_of_place(place: Path) -> str | None:
+    """The reason why no data can be found at a path. `None` for a readable folder."""
+    if not os.path.lexists(place):
+        return "does not exist"
+    if os.path.isfile(place):
+        return "is a file, but not an .npz archive"
+    if not (os.path.isdir(place) and os.access(place, os.R_OK | os.X_OK)):
+        return "is not a readable folder"
+    return None
 
 
 def read(name: str, files: dict[str, Path]) -> Dataset:
@@ -95,29 +113,29 @@ def read(name: str, files: dict[str, Path]) -> Dataset:
             f"{error.filename or path} cannot be read ({error.strerror or error}). Expected a "
             "readable file. Correct its permissions, or replace it."
         ) from error
-    arrays = {key: _as_bytes(arrays[key], key, files[key]) for key in IDX_NAMES}
-    for x, y in (("x_train", "y_train"), ("x_test", "y_test")):
-        if len(arrays[x]) != len(arrays[y]):
-            raise UserError(
-                f"{files[y]}: {y} has {len(arrays[y]):,} labels, expected {len(arrays[x]):,}, one "
-                f"for each image of {x} in {files[x].name}. Replace the wrong file."
-            )
-    if name != "custom":
+    arrays = checks.as_bytes({key: arrays[key] for key in IDX_NAMES}, files)
+    if name == "custom":
+        checks.check_brightness(arrays, files)
+    else:
         _verify(name, arrays, files)
     return Dataset(name, **arrays, source=str(path if archived else path.parent))
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     """The four arrays of an archive, unchecked."""
+    arrays, key = {}, ""
     try:
         zipfile.ZipFile(path).close()  # NumPy's error for other files only talks about pickles
         with np.load(path, allow_pickle=False) as archive:
             names = archive.files
-            arrays = {key: np.asarray(archive[key]) for key in IDX_NAMES if key in names}
+            for key in filter(names.__contains__, IDX_NAMES):
+                arrays[key] = np.asarray(archive[key])
     except OSError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise ten unrelated types for damage
         reason = " ".join(str(error).split())  # some of NumPy's messages have several lines
+        if reason.startswith("Object arrays"):
+            raise UserError(f"{path}: {key} {checks.fault_of_objects(key)}") from error
         raise UserError(
             f"{path} is damaged, or not an archive of plain arrays ({reason}). Expected "
             f"{', '.join(IDX_NAMES)} as numpy.savez writes them. Replace or delete the file."
@@ -163,27 +181,6 @@ def _read_idx(path: Path, key: str) -> np.ndarray:
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
-def _as_bytes(array: np.ndarray, key: str, path: Path) -> np.ndarray:
-    """Checks images (n, 28, 28) from 0 to 255 or labels (n,) from 0 to 9; returns them as uint8."""
-    tail, form, highest = ((28, 28), "(n, 28, 28)", 255) if key[0] == "x" else ((), "(n,)", 9)
-    if array.ndim == 0 or array.shape[1:] != tail or not len(array):
-        raise UserError(
-            f"{path}: {key} has shape {array.shape}, expected {form} with n of 1 or more. Reshape "
-            "or replace the array."
-        )
-    if not np.issubdtype(array.dtype, np.integer):
-        raise UserError(
-            f"{path}: {key} is {array.dtype}, whose scale is ambiguous. Expected integers from 0 "
-            f"to {highest}. Save the array as uint8."
-        )
-    low, high = array.min(), array.max()
-    if low < 0 or high > highest:
-        raise UserError(
-            f"{path}: {key} has values {low} to {high}, expected 0 to {highest}. Correct them."
-        )
-    return array.astype(np.uint8, copy=False)
-
-
 def _verify(name: str, arrays: dict[str, np.ndarray], files: dict[str, Path]) -> None:
     """Raises a UserError unless every byte of the arrays is that of the data set `name`."""
     owners = {md5: other for other, sums in _MD5.items() for md5 in sums.values()}
@@ -196,7 +193,8 @@ def _verify(name: str, arrays: dict[str, np.ndarray], files: dict[str, Path]) ->
             owner = owners.get(md5.hexdigest(), "custom")
             count = 60_000 if key.endswith("train") else 10_000
             raise UserError(
-                f"{files[key]}: {key} is not from {TITLES[name]}. Received {len(array):,} entries "
-                f"of {TITLES.get(owner, 'unknown origin')} with MD5 {md5.hexdigest()}, expected "
-                f"{count:,} with {_MD5[name][key]}. Use the right files, or --dataset={owner}."
+                f"{files[key]}: {key} is not from {TITLES[name]}. Received "
+                f"{counted(len(array), 'example')} of {TITLES.get(owner, 'unknown origin')} with "
+                f"MD5 {md5.hexdigest()}, expected {count:,} with {_MD5[name][key]}. Use the right "
+                f"files, or --dataset={owner}."
             )

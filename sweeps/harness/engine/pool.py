@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
+import sys
 import traceback
 import uuid
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
+from multiprocessing import resource_tracker
 from typing import Any
 
 from sweeps.harness.data import Dataset
 from sweeps.harness.errors import UserError
 from sweeps.harness.trial import Trial
 
-# Ctrl-C reaches the workers, too. They ignore it, because the driver ends them.
-_IGNORE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 _ANSWER_SECONDS = 10  # time limit for the scheduler to answer
 _WORKER_SECONDS = 60  # time limit for the first worker to join
+_LOST = (
+    "the connection to the Dask scheduler was lost. Finished trials are kept. Start the scheduler, "
+    "then run the same command again to continue."
+)
 
 
 def run(
@@ -91,10 +96,13 @@ def run(
 
         start_on_idle()
         while running:
-            future = next(completed)
-            trial, _ = running.pop(future)
-            result = _result(future, trial, client)
-            start_on_idle()
+            try:
+                future = next(completed)
+                trial, _ = running.pop(future)
+                result = _result(future, trial, client)
+                start_on_idle()
+            except OSError as error:  # distributed's CommClosedError is one
+                raise UserError(_LOST) from error
             yield result
 
 
@@ -128,10 +136,7 @@ def _result(future, trial, client):
     if future.status == "finished":
         return future.result()
     if future.status == "cancelled" or client.status != "running":
-        raise UserError(
-            "the connection to the Dask scheduler was lost. Finished trials are kept. Start the "
-            "scheduler, then run the same command again to continue."
-        )
+        raise UserError(_LOST)
     error = future.exception()
     lines = traceback.format_exception(type(error), error, future.traceback())
     return {
@@ -157,22 +162,44 @@ def _client(workers, scheduler):
         return
     # With two drivers at once, Dask's status server uses another port and warns about it.
     warnings.filterwarnings("ignore", "(?s).*Port .* is already in use", UserWarning)
-    with (
-        dask.config.set(
-            {"distributed.worker.daemon": True, "distributed.worker.profile.enabled": False}
-        ),
-        LocalCluster(
-            n_workers=max(workers, 1),
-            threads_per_worker=1,
-            processes=workers > 0,
-            memory_limit=0,  # no limit, because pausing or restarting a worker would only lose time
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-            **({"preload": [_IGNORE_INTERRUPTS]} if workers > 0 else {}),
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    settings = {"distributed.worker.daemon": True, "distributed.worker.profile.enabled": False}
+    with dask.config.set(settings), contextlib.ExitStack() as opened:
+        with _interrupts_held():  # Dask cannot close a cluster that is not complete
+            cluster = LocalCluster(
+                n_workers=max(workers, 1),
+                threads_per_worker=1,
+                processes=workers > 0,
+                memory_limit=0,  # no limit, because pausing a worker would only lose time
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+            )
+            opened.callback(_close, cluster)
+            client = opened.enter_context(Client(cluster))
         yield client
+
+
+def _close(cluster):
+    with _interrupts_held():  # a second Ctrl-C must not interrupt the end
+        cluster.close()
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Delays Ctrl-C until the end of a `with` block.
+
+    Threads and processes that start in the block never receive it. Ctrl-C in a terminal also
+    reaches the workers, but the driver ends them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    # Starting the tracker would release the signals, so it has to run already.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _connect(scheduler):
@@ -186,13 +213,21 @@ def _connect(scheduler):
             f"({type(error).__name__}). Expected an address such as tcp://HOST:8786. Start a "
             "scheduler with `dask scheduler`, or correct the address."
         ) from error
+    start_a_worker = f"Start one with: dask worker {scheduler} --nthreads 1"
+    if not client.scheduler_info(n_workers=-1)["workers"]:
+        print(
+            f"The scheduler at {scheduler} has no workers. Waiting {_WORKER_SECONDS} s for one. "
+            f"{start_a_worker}",
+            file=sys.stderr,
+            flush=True,
+        )
     try:
         client.wait_for_workers(1, timeout=_WORKER_SECONDS)
     except TimeoutError as error:
         client.close()
         raise UserError(
             f"--scheduler={scheduler}: the scheduler has no workers, and none joined within "
-            f"{_WORKER_SECONDS} s. Start a worker with: dask worker {scheduler} --nthreads 1"
+            f"{_WORKER_SECONDS} s. {start_a_worker}"
         ) from error
     _check_same_code(client, scheduler)
     return client

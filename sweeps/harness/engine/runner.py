@@ -138,7 +138,7 @@ def _set_threads(threads):
         running = tf.config.threading.get_intra_op_parallelism_threads()
         if running != threads:
             raise RuntimeError(
-                f"TensorFlow already runs with {running} threads in process {os.getpid()}, but "
+                f"TensorFlow already runs with --threads={running} in process {os.getpid()}, but "
                 f"--threads={threads} was requested. Restart the workers."
             ) from error
 

@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 
 from sweeps.harness.errors import UserError
+from sweeps.harness.results import labels
 from sweeps.harness.results.store import write_whole
-from sweeps.harness.trial import Trial, arm_name
+from sweeps.harness.trial import Trial
 
 _TRIAL_FIELDS = [f.name for f in dataclasses.fields(Trial)]
 _FIRST_COLUMNS = ["trial_id", "study", "dataset", "status", "seed", "depth"]
@@ -35,6 +36,10 @@ _RESULTS = {
     "seconds_per_step": "Float64",
     "seconds_total": "Float64",
 }
+# Fields that name the kind of normalization, like the arm.
+_KINDS = ["group_norm", "bn_renorm", "bn_virtual_batch_size"]
+# Fields that change no result: how often a trial measures itself.
+_MEASUREMENTS = ["curve_every", "record", "record_steps"]
 _ENVIRONMENT = ["threads", "tensorflow", "keras", "kerasbn", "code", "cpu"]
 _NULLABLE = {
     "seed": "Int64",
@@ -175,22 +180,54 @@ def varying_columns(trials: pd.DataFrame, varied: Sequence[str]) -> list[str]:
     return by
 
 
-def by_series(trials: pd.DataFrame, *x: str) -> list[tuple[str, pd.DataFrame]]:
+def series(
+    trials: pd.DataFrame, *x: str, by: Sequence[str] = ()
+) -> list[tuple[dict[str, Any], pd.DataFrame]]:
     """Groups trials into the lines of a chart. Failed trials are left out.
+
+    Trials of a line differ in `x`, in what follows from it, and in the seed, but in nothing else
+    that can change a result. So no median over the trials at a point mixes settings. Networks of
+    different depths share a line if the shallower one has the first layers of the deepest.
 
     Args:
         trials: The trials table.
         x: Columns along the line.
+        by: Columns to group by, even if they are the same in all trials.
 
     Returns:
-        The label and the trials of each line.
+        The settings that tell each line apart, by field, and the line's trials.
     """
-    finished = trials[trials.status != "failed"]
-    arms = [c for c in varying_columns(finished, [*x, "batch_norm"]) if c not in x]
-    return [
-        (_label(dict(zip(arms, key, strict=True))), group)
-        for key, group in finished.groupby(arms, dropna=False, sort=True)
-    ]
+    finished = _once_per_seed(trials[trials.status != "failed"])
+    kinds = [name for name in _KINDS if name in finished and finished[name].notna().any()]
+    names = varying_columns(
+        finished.drop(columns=_MEASUREMENTS, errors="ignore"), [*x, *by, "batch_norm", *kinds]
+    )
+    names = [name for name in names if name not in x]
+    chained = "hidden_units" in names and "depth" in x
+    if chained:
+        names.remove("hidden_units")
+    found = []
+    # Series without an option come before those with it.
+    groups = sorted(
+        finished.groupby(names, dropna=False),
+        key=lambda each: [(pd.notna(value), 0 if pd.isna(value) else value) for value in each[0]],
+    )
+    for key, group in groups:
+        settings = dict(zip(names, key, strict=True))
+        if not chained:
+            found.append((settings, group))
+            continue
+        for units in _longest(group.hidden_units.unique()):
+            chain = group[[_begins_with(units, each) for each in group.hidden_units]]
+            found.append(({**settings, "hidden_units": units}, chain))
+    return found
+
+
+def by_series(trials: pd.DataFrame, *x: str) -> list[tuple[str, pd.DataFrame]]:
+    """The label and the trials of each line of a chart; see `series`."""
+    found = series(trials, *x)
+    exact = labels.ambiguous([settings for settings, _ in found])
+    return [(labels.of_series(settings, exact=exact), group) for settings, group in found]
 
 
 def side_by_side(trials: pd.DataFrame, *x: str) -> pd.DataFrame:
@@ -200,23 +237,33 @@ def side_by_side(trials: pd.DataFrame, *x: str) -> pd.DataFrame:
 
     Args:
         trials: The trials table.
-        x: Columns that label the rows.
+        x: Columns that label the rows. They become the index.
+
+    Returns:
+        A table with two levels of columns: the series, and "steps" and "seconds".
     """
     columns = {}
     for label, group in by_series(trials, *x):
         points = _points(group, x)
-        columns[label] = {key: _steps_cell(point) for key, point in points.items()}
-        title = "seconds" + " " * len(columns)  # trailing blanks make each title unique
-        columns[title] = {key: _seconds_cell(point) for key, point in points.items()}
+        columns[label, "steps"] = {key: _steps_cell(point) for key, point in points.items()}
+        columns[label, "seconds"] = {key: _seconds_cell(point) for key, point in points.items()}
     keys = sorted({key for column in columns.values() for key in column}, key=_blanks_first)
-    rows = [[*key, *(column.get(key, "") for column in columns.values())] for key in keys]
-    return pd.DataFrame(rows, columns=[*(name.replace("_", " ") for name in x), *columns])
+    return pd.DataFrame(
+        [[column.get(key, "") for column in columns.values()] for key in keys],
+        index=pd.MultiIndex.from_arrays(
+            [[key[level] for key in keys] for level in range(len(x))],
+            names=[name.replace("_", " ") for name in x],
+        ),
+        columns=pd.MultiIndex.from_arrays([[name[level] for name in columns] for level in (0, 1)]),
+    )
 
 
 def heading(trials: pd.DataFrame) -> str:
     """Explains the numbers in `side_by_side`."""
-    every = trials.eval_every.max()
-    exactness = "" if every == 1 else f"\nThe target is checked every {every} steps."
+    least, most = trials.eval_every.min(), trials.eval_every.max()
+    exactness = "" if most == 1 else f"\nThe target is checked every {most} steps."
+    if least < most:
+        exactness = f"\nThe target is checked every {least} to {most} steps."
     return (
         f"Median steps to {target(trials)} test accuracy (seeds that reached it), median seconds"
         f"{exactness}"
@@ -224,13 +271,19 @@ def heading(trials: pd.DataFrame) -> str:
 
 
 def target(trials: pd.DataFrame) -> str:
-    """The trials' target accuracy as text, such as "90%"."""
-    return f"{100 * trials.target_accuracy.iloc[0]:g}%"
+    """The trials' target accuracy as text, such as "90%", or "80% or 90%" if they differ."""
+    return " or ".join(f"{100 * each:g}%" for each in sorted(trials.target_accuracy.unique()))
 
 
 def first_seed(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials of the lowest seed, for charts of single runs. Failed trials are left out."""
-    return trials[(trials.seed == trials.seed.min()) & (trials.status != "failed")]
+    """The trials of each setting's lowest seed, for charts of single runs.
+
+    Failed trials are left out.
+    """
+    finished = trials[trials.status != "failed"]
+    settings = [name for name in _TRIAL_FIELDS if name != "seed" and name in finished]
+    lowest = finished.groupby(settings, dropna=False).seed.transform("min")
+    return finished[finished.seed == lowest]
 
 
 def write(tables: Tables, folder: Path) -> list[Path]:
@@ -316,17 +369,32 @@ def _blanks_first(key):
     return [(value != "", value) for value in key]
 
 
-def _label(arm):
-    arm = dict(arm)
-    name = arm_name(arm.pop("batch_norm"))
-    if not pd.isna(arm.get("group_norm")):
-        name, arm["groups"] = "group norm", arm.pop("group_norm")
-    details = [
-        f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}"
-        for k, v in arm.items()
-        if not pd.isna(v)
+def _once_per_seed(trials):
+    """The trials without those that repeat another one and only measure less along the way."""
+    found = [name for name in _MEASUREMENTS if name in trials]
+    if not found:
+        return trials
+    measured = trials.assign(
+        records=trials.record_steps.fillna("").str.count("-"),
+        points=-trials.curve_every.replace(0, np.iinfo(np.int64).max),
+    )
+    ordered = measured.sort_values(["records", "points"], kind="stable")
+    same = [name for name in _TRIAL_FIELDS if name in trials and name not in found]
+    return trials[trials.trial_id.isin(ordered.drop_duplicates(same, keep="last").trial_id)]
+
+
+def _begins_with(units, others):
+    """Whether a network with these hidden units begins with the layers of another one."""
+    return f"{units}-".startswith(f"{others}-")
+
+
+def _longest(every):
+    """The lists of hidden units that are not the beginning of another list."""
+    return [
+        units
+        for units in every
+        if not any(_begins_with(other, units) for other in every if other != units)
     ]
-    return f"{name} ({', '.join(details)})" if details else name
 
 
 def _row(record):

@@ -1,12 +1,18 @@
-"""Trains and evaluates networks, with the names and roles of `tf.estimator`, on Keras 3.
+"""Trains and evaluates networks on Keras 3. Its classes are modelled on `tf.estimator`.
 
-    estimator = Estimator(model_fn, params)
+    estimator = Estimator(model_fn, trial)
+    estimator.initialize(trial)
     history = train_and_evaluate(
-        estimator, TrainSpec(batches, 1000), EvalSpec(test_set, 1, 0.9, True)
+        estimator,
+        TrainSpec(input_fn=batches, max_steps=1000),
+        EvalSpec(
+            input_fn=test_set, every_steps=1, target_accuracy=0.9, stop_at_target=True
+        ),
     )
 
-A check of the target stops early on a miss; see `sweeps.harness.training.test_set`. The whole test
-set is classified when the target is reached, and for the points of the accuracy curve.
+A target check stops classifying as soon as the target is out of reach; see
+`sweeps.harness.training.test_set`. The whole test set is classified when the target is met, and for
+each point of the accuracy curve.
 """
 
 from __future__ import annotations
@@ -28,8 +34,8 @@ class TrainSpec(NamedTuple):
     """The training batches and the budget.
 
     Attributes:
-        input_fn: Returns an endless iterator of mini-batches (images, labels), as NumPy arrays. All
-            have the same size.
+        input_fn: Function that returns an endless iterator of mini-batches (images, labels). They
+            are NumPy arrays, and all mini-batches have the same size.
         max_steps: Budget in training steps.
         steps_per_execution: Largest number of steps per call of the compiled function. Default: 1.
     """
@@ -43,13 +49,13 @@ class EvalSpec(NamedTuple):
     """The test set, the target, and the steps after which to evaluate.
 
     Attributes:
-        input_fn: Returns the `TestSet`.
-        every_steps: Training steps between two checks of the target.
-        target_accuracy: Share of the test set to classify correctly. `None` for a regression, which
-            is not evaluated.
-        stop_at_target: Whether training ends when the target is reached.
-        curve_every: Training steps between two full evaluations. 0, the default, evaluates after
-            the last step only.
+        input_fn: Function that returns the `TestSet`.
+        every_steps: Number of training steps between two checks of the target.
+        target_accuracy: Share of the test set to classify correctly. `None` means that the network
+            is not evaluated, as in a regression.
+        stop_at_target: Whether training ends when the target is met.
+        curve_every: Number of training steps between two full evaluations. With 0, the default,
+            the only full evaluation is after the last step.
     """
 
     input_fn: Callable[[], TestSet]
@@ -73,10 +79,13 @@ class Recorder(Protocol):
         """Called after each call of the compiled function. A call takes one or more steps."""
 
     def rows(self, step: int) -> list[tuple]:
-        """Measures, and returns rows of values. Leaves the network and the optimizer unchanged.
+        """Measures the network, without changing it or the optimizer.
 
         Args:
             step: Number of training steps so far. 0 is the start.
+
+        Returns:
+            Rows of values, with the `columns`.
         """
 
 
@@ -85,7 +94,7 @@ class RecordSpec(NamedTuple):
 
     Attributes:
         recorders: Recorders by name. Default: none.
-        steps: Training steps after which they measure. 0 is the start.
+        steps: Training steps after which the recorders measure. 0 is the start.
     """
 
     recorders: Mapping[str, Recorder] = MappingProxyType({})
@@ -99,22 +108,21 @@ class History:
     Times are in seconds. Losses and accuracies are means over examples, accuracies from 0 to 1.
 
     Attributes:
-        status: "done", or "diverged" if the loss became NaN or infinite, which ends the run.
-        reached: Whether the target was reached.
-        steps_to_target: The first checked step after which the target was reached. `None` for a
-            miss.
-        seconds_to_target: Time of the training steps up to the target, without evaluation and
-            compilation. `None` for a miss.
+        status: "done", or "diverged" if the loss became NaN or infinite. A diverged run ends there.
+        reached: Whether the target was met.
+        steps_to_target: Step of the first check that met the target. `None` if no check met it.
+        seconds_to_target: Time of the training steps up to that check, without evaluation and
+            compilation. `None` if no check met the target.
         final_step: Number of steps taken.
         final_accuracy: Accuracy on the whole test set after the last step. `None` if the run
             diverged, and for a regression.
         best_accuracy: The best accuracy of all full evaluations. `None` if there were none.
         final_loss: Training loss of the last mini-batch.
-        seconds_per_step: Median time of a training step.
+        seconds_per_step: Median time of a step.
         seconds_total: Time of the whole run, including evaluation.
         curve: Points (step, training loss, test accuracy), one per call of the compiled function.
-            The loss is the mean over the steps of the call. The accuracy is `None` unless the whole
-            test set was evaluated.
+            The loss is the mean over the steps of the call. The accuracy is `None` if the whole
+            test set was not classified.
         recorded: The columns and rows of each recorder, by name. Each row starts with the step.
     """
 
@@ -136,7 +144,7 @@ class Estimator:
     """A network with its compiled training step, for any number of runs that differ in their seed.
 
     Args:
-        model_fn: Function of (params). Makes the `EstimatorSpec`.
+        model_fn: Function of (params) that returns the `EstimatorSpec`.
         params: Argument of `model_fn`. Its attributes `batch_size`, `jit_compile` and
             `steps_per_execution` configure the training step.
 
@@ -161,7 +169,7 @@ class Estimator:
         self._step = self._compiled_step()
         self._steps = self._compiled_steps() if params.steps_per_execution > 1 else None
         self._classify = self._compiled_classification()
-        # Tracing and the first call take seconds, which must not count in the first run.
+        # Tracing and the first call take seconds. They must not count in the first run.
         shapes = [(params.batch_size, *each.shape[1:]) for each in self._batch]
         dtypes = [each.dtype.as_numpy_dtype for each in self._batch]
         x, y = map(np.zeros, shapes, dtypes)
@@ -178,7 +186,11 @@ class Estimator:
         self._draw_weights(params)
 
     def train_steps(self, batches: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:
-        """Takes one step per mini-batch; returns the losses, each from before its step."""
+        """Takes one training step per mini-batch.
+
+        Returns:
+            Each batch's loss, computed before the update.
+        """
         if self._steps is None:
             return [float(self._step(*batch).numpy()) for batch in batches]
         images, labels = zip(*batches, strict=True)
@@ -188,7 +200,7 @@ class Estimator:
         """Classifies images in inference mode, in which batch norm uses its moving averages.
 
         Returns:
-            Whether each image is classified correctly, and the probability of its class.
+            Whether each image is classified correctly, and the probability of the true class.
         """
         right, probability = self._classify(images, labels)
         return right.numpy(), probability.numpy()
@@ -240,14 +252,17 @@ def train_and_evaluate(
 ) -> History:
     """Trains and evaluates a network.
 
-    Training ends at the end of the budget, at a loss that is not finite, or at the target if
-    `eval_spec.stop_at_target` is true.
+    Training ends after the last step of the budget, or earlier if the loss is not finite. It also
+    ends when the target is met, if `eval_spec.stop_at_target` is true.
 
     Args:
         estimator: The network, initialized for this run.
         train_spec: Training batches and budget.
         eval_spec: Test set and target.
-        record_spec: Recorders.
+        record_spec: Recorders and their steps. Default: no recorders.
+
+    Returns:
+        The results of the run.
     """
     start = time.perf_counter()
     history, seconds = History(), []
@@ -274,7 +289,7 @@ def train_and_evaluate(
 
 
 def _steps_to_next_stop(step, train_spec, eval_spec, record_spec):
-    """Number of steps until the next evaluation, measurement or end of an execution."""
+    """Returns the number of steps to run in the next call of the compiled function."""
     intervals = (train_spec.steps_per_execution, eval_spec.every_steps, eval_spec.curve_every)
     stops = [(step // interval + 1) * interval for interval in intervals if interval > 0]
     stops += [stop for stop in (*record_spec.steps, train_spec.max_steps) if stop > step]
@@ -282,7 +297,10 @@ def _steps_to_next_stop(step, train_spec, eval_spec, record_spec):
 
 
 def _take_steps(estimator, batches, seconds):
-    """Takes one step per mini-batch, adds the time of each to `seconds`; returns the losses."""
+    """Takes one step per mini-batch, and appends the time of each step to `seconds`.
+
+    Returns each batch's loss, computed before the update.
+    """
     start = time.perf_counter()
     losses = estimator.train_steps(batches)
     seconds += [(time.perf_counter() - start) / len(batches)] * len(batches)
@@ -290,20 +308,23 @@ def _take_steps(estimator, batches, seconds):
 
 
 def _checks_target(history, eval_spec):
-    """Whether to check the target after the current step."""
+    """Whether the target is checked after the current step."""
     if eval_spec.target_accuracy is None or history.reached:
         return False
     return history.final_step % eval_spec.every_steps == 0
 
 
 def _reaches_target(accuracy, history, eval_spec):
-    """Whether this check of the target is the first that succeeds."""
+    """Whether the target is met for the first time now."""
     checked = accuracy is not None and _checks_target(history, eval_spec)
     return checked and accuracy >= eval_spec.target_accuracy
 
 
 def _evaluate(estimator, test_set, history, train_spec, eval_spec):
-    """The test accuracy. `None` if it is not due after this step, or below the checked target."""
+    """Returns the test accuracy after the current step.
+
+    It is `None` if no evaluation is due after this step, or if a target check misses the target.
+    """
     if eval_spec.target_accuracy is None:
         return None
     step = history.final_step
@@ -349,7 +370,7 @@ def _start_recording(history, record_spec):
 
 
 def _record(history, record_spec):
-    """Lets all recorders measure, if the current step is one of theirs."""
+    """Lets all recorders measure, if they are to measure after the current step."""
     step = history.final_step
     if step in record_spec.steps:
         for name, recorder in record_spec.recorders.items():

@@ -30,7 +30,7 @@ def test_sigmoid(judge, plain, with_it, verdict):
     ("elu", "leaky", "verdict"),
     [
         (40, 50, YES),
-        (40, 60, "depends on the activation: it holds for elu, but not for leaky_relu"),
+        (40, 60, "depends on the activation: it holds for ELU, but not for leaky ReLU"),
         (None, 60, NO),
     ],
 )

@@ -43,7 +43,7 @@ def test_batch_of_one(judge, accuracies, verdict):
     ("batch_norm", "group_norm", "verdict"),
     [
         (0.9, 0.95, YES),
-        (0.95, 0.95, "depends on the part: it is true that group norm does not"),
+        (0.95, 0.95, "depends on the part: it is true that group norm does not get worse"),
         (0.9, 0.9, "depends on the part: it is true that batch norm gets worse"),
         (0.95, 0.9, NO),
     ],
@@ -65,7 +65,7 @@ def test_small_batches(judge, batch_norm, group_norm, verdict):
     ("at_2", "at_8", "verdict"),
     [
         (0.92, 0.97, YES),
-        (0.92, 0.95, "depends on the batch size: it holds for 2, but not for 8"),
+        (0.92, 0.95, "depends on the batch size: it holds at 2, but not at 8"),
         (0.9, 0.95, NO),
     ],
 )

@@ -37,7 +37,7 @@ def arms(seconds_at_2):
         (
             1.2,
             3.0,
-            "depends on the depth: it holds for 1, but not for 2",
+            "depends on the depth: it holds at 1, but not at 2",
         ),  # a half, of seconds as of steps
         (1.04, 4.0, NO),  # in a quarter of the rounds no longer than plain: 0.99
     ],
@@ -52,7 +52,9 @@ def test_less_is_gained_in_seconds(judge, multiple, seconds, verdict):
     )
     finding = judge(3, steps=steps)
     assert_verdict(finding, verdict)
-    assert f"1: {multiple:.2f}, 2.00, 1.33" in finding.measured
+    assert f"with 1 and 2 hidden layers, a step costs {multiple:.2f} and" in finding.measured
+    assert "divides the steps to the target by 2.00 and 2.00, and the seconds" in finding.measured
+    assert "seconds by 1.33 and" in finding.measured
 
 
 def test_a_gain_needs_both_arms_at_the_target(judge):
@@ -85,8 +87,8 @@ def layers(**microseconds):
         (
             [40, 80, 50],
             [20, 20, 60],
-            "depends on the method and the input: it holds for kernel on images and sequences, "
-            "XLA on rows, but not for kernel on rows, XLA on images and sequences",
+            "depends on the method and the input: it holds for a kernel on images or "
+            "sequences and XLA on rows, but not for a kernel on rows and XLA on images or",
         ),
         ([60, 60, 60], [90, 90, 110], NO),
     ],
@@ -95,7 +97,10 @@ def test_fusing(judge, kernel, xla, verdict):
     finding = judge(23, layers=layers(kernel=kernel, xla=xla))
     assert_verdict(finding, verdict)
     if verdict == YES:
-        assert "kernel on rows 60% (20% to 80%), kernel on images" in finding.measured
+        assert (
+            "60% with a kernel on rows (20% to 80%), 50% with a kernel on images"
+            in finding.measured
+        )
 
 
 @pytest.mark.parametrize(
@@ -105,7 +110,7 @@ def test_fusing(judge, kernel, xla, verdict):
         (
             (1.25, 0.8),
             1.3,
-            "depends on the network and the mode: it holds for dense net in graph, but",
+            "depends on the network and the mode: it holds for dense net in graph mode, but",
         ),
         ((1.1, 1.3), 0.9, NO),
     ],
@@ -119,7 +124,7 @@ def test_folded(judge, dense, lenet, verdict):
     )
     finding = judge(24, inference=passes)
     assert_verdict(finding, verdict)
-    assert f"LeNet in xla {lenet:.2f}" in finding.measured
+    assert f"LeNet with XLA {lenet:.2f}" in finding.measured
 
 
 @pytest.mark.parametrize("number", [3, 23, 24])

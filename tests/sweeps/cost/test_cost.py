@@ -286,3 +286,24 @@ def test_networks_are_drawn_in_milliseconds_by_depth(ax):
     }
     assert drawn == {"plain": [[1, 1], [2, 2]], "kerasbn": [[1, 1.5], [2, 2.5]]}
     assert ax.get_ylabel() == "milliseconds per inference pass"
+
+
+@pytest.mark.parametrize("ratios", [(0.7, 1.2), (0.05, 1.4)])
+def test_the_axis_of_a_chart_has_several_ticks_and_the_legend_is_left_to_the_figure(ratios):
+    rows = pd.DataFrame(
+        {
+            "size": ["500x500", "500x25"],
+            "shapes": "tuned",
+            "contender": "kerasbn",
+            "over_keras": ratios,
+            "over_keras_q1": ratios,
+            "over_keras_q3": ratios,
+        }
+    )
+    ax = charts.multiples(rows, Figure().add_subplot(), over="keras")
+    low, high = ax.get_xlim()
+    ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
+    assert len(ticks) >= 4
+    assert any(np.isclose(tick, 1) for tick in ticks)
+    assert ax.get_legend() is None
+    assert ax.get_legend_handles_labels()[1] == ["kerasbn"]

@@ -15,7 +15,11 @@ from sweeps.harness import claims
         (1, False, (17, None, None), "depends on the layer: the steps do not grow from 2 to 3"),
         (1, False, (17, 20, 16), NO),
         (2, True, (16, 12, 18), YES),
-        (2, True, (16, 9, 19), "depends on the baseline depth: 3 layers need 1.2 times"),
+        (
+            *(2, True, (16, 9, 19, 19)),
+            "depends on the baseline depth: 4 layers need 1.2 times the steps of 1 layer, but 2.1 "
+            "times the steps of 2 layers",
+        ),
         (2, True, (16, 17, 30), NO),
         (2, True, (16, 17, None), NO),
     ],

@@ -58,6 +58,10 @@ def test_a_second_start_has_nothing_left_to_do(arms):
     _, _, third, driver = arms
     assert third.returncode == 0, third.stderr
     assert "steps" not in third.stderr  # no trial was told of
+    assert "Nothing was left to run: 8 trials of this command had finished before." in third.stdout
+    table = third.stdout.index("Median steps")
+    assert third.stdout.index("Nothing was left") < table
+    assert "Nothing was left" not in arms[0].stdout
     assert driver.finished() == 8
 
 

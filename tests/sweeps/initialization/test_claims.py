@@ -70,4 +70,4 @@ def test_saturation(judge, plain, normed, verdict):
     finding = judge(12, trials=frame, histograms=histograms)
     assert_verdict(finding, verdict)
     if plain == "4-2-4":
-        assert "plain: 40% below -0.9, 40% above 0.9" in finding.measured
+        assert "plain 40% below -0.9 and 40% above 0.9" in finding.measured

@@ -8,7 +8,7 @@ from claim_tables import NO, YES, assert_verdict, rows_of, trial, trials
     ("at_low", "at_high", "verdict"),
     [
         (40, 20, YES),
-        (60, 20, "depends on the learning rate: it holds for 0.1, but not for 0.02"),
+        (60, 20, "depends on the learning rate: it holds at 0.1, but not at 0.02"),
         (60, 80, NO),
     ],
 )
@@ -28,7 +28,7 @@ def test_fewer_steps(judge, at_low, at_high, verdict):
     )
     finding = judge(6, trials=frame, curves=curves)
     assert_verdict(finding, verdict)
-    assert "steps to 95.0% accuracy: plain 100 (learning rate 0.02)" in finding.measured
+    assert "best accuracy (95.0%): plain 100 at learning rate 0.02" in finding.measured
 
 
 def rates(reached, best=None):
@@ -52,7 +52,7 @@ def rates(reached, best=None):
     ("relu_plain", "sigmoid_plain", "verdict"),
     [
         (False, False, YES),
-        (False, True, "depends on the activation: it holds for relu, but not for sigmoid"),
+        (False, True, "depends on the activation: it holds for ReLU, but not for sigmoid"),
         (True, True, NO),
     ],
 )
@@ -66,7 +66,7 @@ def test_trains_at_rates(judge, relu_plain, sigmoid_plain, verdict):
     ("normed", "plain", "best", "verdict"),
     [
         (True, False, 0.91, YES),
-        (True, True, 0.91, "depends on the learning rate: plain sigmoids train at 0.6"),
+        (True, True, 0.91, "depends on the learning rate: plain sigmoids also train at 0.6"),
         (True, False, 0.97, "depends on the part: sigmoids train only with batch norm, but"),
         (False, False, 0.85, NO),
     ],
@@ -85,7 +85,7 @@ def test_sigmoid_behind_relu(judge, normed, plain, best, verdict):
         (
             0.93,
             0.95,
-            "depends on the activation and the rate: it holds for relu at 0.6, but",
+            "depends on the activation and the rate: it holds for ReLU at 0.6, but",
         ),
         (0.93, 0.93, NO),
     ],

@@ -23,7 +23,12 @@ def statistics(judge, number, *seeds):
 
 @pytest.mark.parametrize(
     ("slow", "verdict"),
-    [(40, YES), (None, YES), (25, "depends on the threshold: 1.7 times"), (20, NO)],
+    [
+        (40, YES),
+        (None, YES),
+        (25, "depends on the threshold: the slowest momentum takes 1.7 times"),
+        (20, NO),
+    ],
 )
 def test_momentum(judge, slow, verdict):
     # Over seeds, the fastest momentum takes 15 or 20: a ratio of 1.33, as 20 to 15 is.
@@ -41,7 +46,7 @@ def test_momentum(judge, slow, verdict):
     ("recalibrated", "debiased", "verdict"),
     [
         (20, 25, YES),
-        (20, 30, "depends on the statistics: it holds for recalibrated"),
+        (20, 30, "depends on the statistics: it holds for recalibrated statistics"),
         (30, None, NO),
     ],
 )

@@ -28,21 +28,21 @@ def test_lines_are_the_medians_of_each_arm(ax, record):
             for i, steps in enumerate([5, 6, 7])
         ],
     )
-    charts.steps_to_target(made.trials, ax, "depth")
+    charts.steps_to_target(charts.series(made.trials, "depth"), ax, "depth")
     lines = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
     assert lines == {"plain (median)": [12, 22], "batch norm (median)": [6, 6]}
 
 
 def test_every_seed_is_a_dot(ax, record):
     made = trials(record(10, seed=0), record(14, seed=1), record(5, batch_norm=True))
-    charts.steps_to_target(made.trials, ax, "depth")
+    charts.steps_to_target(charts.series(made.trials, "depth"), ax, "depth")
     heights = sorted(y for dots in ax.collections for y in np.asarray(dots.get_offsets())[:, 1])
     assert heights == [5, 10, 14]
 
 
 def test_misses_are_hollow_triangles_on_a_dashed_budget_line(ax, record):
     made = trials(record(10, seed=0), record(None, seed=1))
-    charts.steps_to_target(made.trials, ax, "depth")
+    charts.steps_to_target(charts.series(made.trials, "depth"), ax, "depth")
     hollow = [c for c in ax.collections if len(c.get_facecolors()) == 0 and len(c.get_offsets())]
     assert [np.asarray(c.get_offsets())[:, 1].tolist() for c in hollow] == [[300]]
     budget = next(
@@ -54,7 +54,7 @@ def test_misses_are_hollow_triangles_on_a_dashed_budget_line(ax, record):
 
 def test_a_median_that_is_a_miss_is_left_out_of_the_line(ax, record):
     made = trials(record(10), record(None, depth=2, seed=0), record(None, depth=2, seed=1))
-    charts.steps_to_target(made.trials, ax, "depth")
+    charts.steps_to_target(charts.series(made.trials, "depth"), ax, "depth")
     heights = ax.lines[0].get_ydata()
     assert heights[0] == 10
     assert np.isnan(heights[1])
@@ -62,7 +62,7 @@ def test_a_median_that_is_a_miss_is_left_out_of_the_line(ax, record):
 
 def test_arms_differ_in_colour_in_shape_and_in_lightness(ax, record):
     made = trials(record(10), record(5, batch_norm=True))
-    charts.steps_to_target(made.trials, ax, "depth")
+    charts.steps_to_target(charts.series(made.trials, "depth"), ax, "depth")
     plain, normalized = ax.lines
     assert plain.get_marker() != normalized.get_marker()
     assert plain.get_linestyle() != normalized.get_linestyle()
@@ -77,8 +77,9 @@ def test_arms_differ_in_colour_in_shape_and_in_lightness(ax, record):
 def test_an_arm_keeps_its_look_where_it_is_drawn_alone(record):
     arms = [record(10), record(5, batch_norm=True)]
     both, alone = Figure().add_subplot(), Figure().add_subplot()
-    charts.steps_to_target(trials(*arms).trials, both, "depth")
-    charts.steps_to_target(trials(arms[1]).trials, alone, "depth")
+    charts.steps_to_target(charts.series(trials(*arms).trials, "depth"), both, "depth")
+    alone_series = charts.series(trials(arms[1]).trials, "depth")
+    charts.steps_to_target(alone_series, alone, "depth")
     style = [(line.get_color(), line.get_marker()) for line in (*both.lines, *alone.lines)]
     assert style[2] == style[1] != style[0]
 
@@ -86,8 +87,8 @@ def test_an_arm_keeps_its_look_where_it_is_drawn_alone(record):
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [
-        (["batch norm (decay_steps=167)", "batch norm"], [2, 1]),
-        (["batch norm (bn_layer=keras)", "batch norm (bn_layer=kerasbn)"], [1, 2]),
+        (["batch norm, decay over 167 steps", "batch norm"], [2, 1]),
+        (["batch norm, Keras's layer", "batch norm, kerasbn's layer"], [1, 2]),
         (["batch norm", "batch norm, renorm", "group norm", "plain"], [1, 2, 3, 0]),
         (["plain, training", "batch norm, training"], [0, 1]),
     ],
@@ -97,7 +98,8 @@ def test_looks_belong_to_arms(labels, expected):
 
 
 def test_curves_are_drawn_where_accuracy_was_measured_and_paced_by_seconds(ax, record):
-    charts.accuracy(trials(record(10)), ax, "seconds")
+    made = trials(record(10))
+    charts.accuracy(charts.series(made.trials), made.curves, ax, "seconds")
     line = ax.lines[0]
     # record(): step 2 alone has an accuracy, 0.25, at 0.1 seconds a step.
     assert line.get_xdata().tolist() == [pytest.approx(0.2)]
@@ -112,14 +114,16 @@ def test_the_subtitle_names_data_set_and_settings(record):
         "batch norm: momentum 0.9, epsilon 0.001 · 2 seeds"
     )
     several = trials(record(10), record(5, learning_rate=0.5)).trials
-    assert "adam at several" in charts.settings(several)
+    assert "adam at 0.01 and 0.5" in charts.settings(several)
+    many = trials(*[record(10, learning_rate=n / 10) for n in range(1, 7)]).trials
+    assert "adam at 0.1 to 0.6" in charts.settings(many)
 
 
 def test_a_chart_is_a_png_of_150_dots_an_inch(tmp_path, record):
     made = trials(record(10), record(None, seed=1))
     path = charts.save(
         tmp_path / "a.png",
-        lambda ax: charts.steps_to_target(made.trials, ax, "depth"),
+        lambda ax: charts.steps_to_target(charts.series(made.trials, "depth"), ax, "depth"),
         "title",
         "sub",
     )

@@ -9,8 +9,8 @@ import pytest
 from claim_tables import YES, assert_verdict, depths, trial, trials
 
 import sweeps
+from sweeps import catalog
 from sweeps.harness import claims
-from sweeps.harness.cli import catalog
 from sweeps.harness.data import DataSize
 from sweeps.harness.errors import UserError
 

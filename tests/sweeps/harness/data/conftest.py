@@ -46,7 +46,7 @@ def cache():
 
 @pytest.fixture
 def published(monkeypatch):
-    """Lets the small arrays stand for a data set, by putting their sums in the place of its own."""
+    """Makes the small arrays pass for a data set: their checksums replace the published ones."""
 
     def stand_in(name):
         sums = {key: hashlib.md5(idx_bytes(a)).hexdigest() for key, a in small_arrays().items()}

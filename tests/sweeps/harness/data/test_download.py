@@ -59,6 +59,7 @@ class TestKerasCache:
 def server(tmp_path_factory, monkeypatch):
     """A web server in the place of Keras's: its folder, to put files in."""
     folder = tmp_path_factory.mktemp("served")
+    over = threading.Event()
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *args):
@@ -69,7 +70,7 @@ def server(tmp_path_factory, monkeypatch):
 
         def do_GET(self):
             if self.path == "/silent/mnist.npz":
-                time.sleep(1)
+                over.wait(60)
             elif self.path == "/cut/mnist.npz":
                 self.send_response(200)
                 self.send_header("Content-Length", "1000")
@@ -83,6 +84,7 @@ def server(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(download, "_KERAS_URL", f"http://127.0.0.1:{served.server_port}/")
     yield folder
+    over.set()
     served.shutdown()
     served.server_close()
 
@@ -126,16 +128,18 @@ class TestDownload:
         monkeypatch.setattr(download, "_SECONDS_TO_ANSWER", 0.2)
         start = time.monotonic()
         message = refusal("mnist", None)
-        assert time.monotonic() - start < 0.8
+        assert time.monotonic() - start < 30
         assert "0.2 s" in message or "timed out" in message
 
     def test_name_that_is_not_found_in_time(self, monkeypatch):
         # urlopen's own limit does not hold while the system looks up the name.
-        monkeypatch.setattr("urllib.request.urlopen", lambda *args, **kwargs: time.sleep(1))
+        over = threading.Event()
+        monkeypatch.setattr("urllib.request.urlopen", lambda *args, **kwargs: over.wait(60))
         monkeypatch.setattr(download, "_SECONDS_TO_ANSWER", 0.2)
         start = time.monotonic()
         assert "no answer within 0.2 s" in refusal("mnist", None)
-        assert time.monotonic() - start < 0.8
+        assert time.monotonic() - start < 30
+        over.set()
 
     def test_limit(self):
         assert download._SECONDS_TO_ANSWER <= 5

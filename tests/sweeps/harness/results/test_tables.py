@@ -172,8 +172,14 @@ def test_for_a_person_misses_are_printed_as_more_than_the_budget(record):
     frame = tables.side_by_side(
         tables.from_records([record(None), record(4, batch_norm=True)], ("depth",)).trials, "depth"
     )
-    assert frame.iloc[0].tolist() == [1, ">300 (0/1)", "-", "4 (1/1)", "0.40"]
-    assert frame.columns[1] == "plain"
+    assert frame.index.tolist() == [(1,)]
+    assert frame.iloc[0].tolist() == [">300 (0/1)", "-", "4 (1/1)", "0.40"]
+    assert frame.columns.tolist() == [
+        ("plain", "steps"),
+        ("plain", "seconds"),
+        ("batch norm", "steps"),
+        ("batch norm", "seconds"),
+    ]
 
 
 def test_for_a_person_the_table_says_when_steps_are_not_exact(record):
@@ -191,8 +197,8 @@ def test_series_are_labelled_by_what_tells_them_apart(record):
     trials = tables.from_records(records, ("depth",)).trials
     assert [label for label, _ in tables.by_series(trials, "depth")] == [
         "plain",
-        "batch norm (bn_layer=keras)",
-        "batch norm (bn_layer=kerasbn)",
+        "batch norm, Keras's layer",
+        "batch norm, kerasbn's layer",
     ]
 
 
@@ -203,20 +209,22 @@ def test_rows_of_several_columns_for_a_person(record):
     ]
     trials = tables.from_records(records, ("activation", "learning_rate")).trials
     frame = tables.side_by_side(trials, "activation", "learning_rate")
-    assert frame.iloc[:, :3].values.tolist() == [
-        ["relu", 0.1, "5 (1/1)"],
-        ["relu", 0.2, ">300 (0/1)"],
-        ["tanh", 0.1, "3 (1/1)"],
-    ]
+    assert frame.index.names == ["activation", "learning rate"]
+    assert frame["plain", "steps"].to_dict() == {
+        ("relu", 0.1): "5 (1/1)",
+        ("relu", 0.2): ">300 (0/1)",
+        ("tanh", 0.1): "3 (1/1)",
+    }
 
 
 def test_series_meet_in_a_row_where_a_setting_is_blank(record):
     records = [record(9), record(5, batch_norm=True), record(6, batch_norm=True, decay_steps=167.0)]
     trials = tables.from_records(records, ("decay_steps",)).trials
     frame = tables.side_by_side(trials, "decay_steps")
+    assert frame.index.tolist() == [("",), (167.0,)]
     assert frame.values.tolist() == [
-        ["", "9 (1/1)", "0.90", "5 (1/1)", "0.50"],
-        [167.0, "", "", "6 (1/1)", "0.60"],
+        ["9 (1/1)", "0.90", "5 (1/1)", "0.50"],
+        ["", "", "6 (1/1)", "0.60"],
     ]
 
 
@@ -249,7 +257,117 @@ def test_trials_with_another_normalization_are_another_series(record):
     records = [record(9), record(5, batch_norm=True), record(6, group_norm=5)]
     trials = tables.from_records(records, ("depth",)).trials
     assert [label for label, _ in tables.by_series(trials, "depth")] == [
-        "group norm (groups=5)",
         "plain",
+        "group norm, 5 groups",
         "batch norm",
     ]
+
+
+def labelled_medians(records, *x):
+    """By label and point, the median steps to the target."""
+    trials = tables.from_records(records, ("depth", "batch_norm")).trials
+    return {
+        (label, *(point if isinstance(point, tuple) else (point,))): tables.median(
+            tables.with_misses(group.steps_to_target)
+        )
+        for label, line in tables.by_series(trials, *x)
+        for point, group in line.groupby(list(x))
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"max_steps": 60}, ["budget 60 steps", "budget 300 steps"]),
+        ({"learning_rate": 0.003}, ["rate 0.003", "rate 0.01"]),
+        ({"activation": "tanh"}, ["relu", "tanh"]),
+        ({"hidden_units": (8,)}, ["width 30", "width 8"]),
+        ({"architecture": "lenet"}, ["dense", "lenet"]),
+        ({"batch_size": 50}, ["batch 50", "batch 500"]),
+        ({"target_accuracy": 0.8}, ["target 80%", "target 90%"]),
+        ({"dataset": "mnist"}, ["mnist", "mnist_5k"]),
+        ({"train_examples": 5000}, ["5,000 examples", None]),
+    ],
+)
+def test_a_median_never_mixes_settings(changed, words, record):
+    # The medians of the settings are 14 and 30; of the mixture, 22.
+    records = [record(steps, seed=seed) for seed, steps in enumerate([10, 14, 90])]
+    records += [record(steps, seed=seed, **changed) for seed, steps in enumerate([30, 20, 31])]
+    medians = labelled_medians(records, "depth")
+    assert sorted(medians.values()) == [14, 30]
+    labels = {f"plain, {word}" if word else "plain" for word in words}
+    assert {label for label, _ in medians} == labels
+    summary = tables.from_records(records, ("depth", "batch_norm")).summary
+    assert sorted(summary.median_steps) == [14, 30]
+    shown = tables.side_by_side(tables.from_records(records, ("depth",)).trials, "depth")
+    cells = shown.xs("steps", axis=1, level=1).to_numpy().ravel()
+    assert sorted(cells[cells != ""]) == ["14 (3/3)", "30 (3/3)"]
+
+
+def test_each_series_says_its_own_budget_where_it_misses(record):
+    records = [record(None, max_steps=60), record(None, max_steps=30)]
+    frame = tables.side_by_side(tables.from_records(records, ("depth",)).trials, "depth")
+    assert frame.xs("steps", axis=1, level=1).iloc[0].to_dict() == {
+        "plain, budget 30 steps": ">30 (0/1)",
+        "plain, budget 60 steps": ">60 (0/1)",
+    }
+
+
+def test_networks_of_all_depths_are_one_series_for_each_list_of_widths(record):
+    lists = {(30, 20, 10): [7, 8, 9], (30, 5): [7, 6], (4, 4): [1, 2]}
+    records = {
+        units[:depth]: record(steps, hidden_units=units[:depth])
+        for units, every in lists.items()
+        for depth, steps in enumerate(every, 1)
+    }
+    assert labelled_medians(records.values(), "depth") == {
+        ("plain, widths 30-20-10", 1): 7,
+        ("plain, widths 30-20-10", 2): 8,
+        ("plain, widths 30-20-10", 3): 9,
+        ("plain, widths 30-5", 1): 7,
+        ("plain, widths 30-5", 2): 6,
+        ("plain, 2 layers of 4", 1): 1,
+        ("plain, 2 layers of 4", 2): 2,
+    }
+
+
+def test_long_lists_of_widths_are_shortened_unless_that_makes_them_equal(record):
+    first, second, third = (9, 8, 7, 6, 5), (9, 8, 1, 5), (9, 8, 1)
+
+    def label_set(*lists):
+        records = [record(3, hidden_units=units) for units in lists]
+        trials = tables.from_records(records, ("depth",)).trials
+        return {label for label, _ in tables.by_series(trials)}
+
+    assert label_set(first, third) == {"plain, widths 9-8-…-5", "plain, widths 9-8-1"}
+    assert label_set(first, second) == {"plain, widths 9-8-7-6-5", "plain, widths 9-8-1-5"}
+
+
+def test_a_seed_counts_once_if_it_ran_again_with_more_points_of_its_curve(record):
+    records = [
+        record(steps, seed=seed, curve_every=every)
+        for seed, steps in enumerate([10, 20, 60])
+        for every in ((0, 50, 5) if seed == 0 else (0,))
+    ]
+    trials = tables.from_records(records, ("depth",)).trials
+    ((label, group),) = tables.by_series(trials, "depth")
+    assert label == "plain"
+    assert sorted(zip(group.seed, group.curve_every, strict=True)) == [(0, 5), (1, 0), (2, 0)]
+
+
+def test_the_heading_names_all_targets_and_checks(record):
+    records = [record(10), record(9, target_accuracy=0.8, eval_every=5)]
+    text = tables.heading(tables.from_records(records, ("depth",)).trials)
+    assert text.startswith("Median steps to 80% or 90% test accuracy")
+    assert text.endswith("The target is checked every 1 to 5 steps.")
+
+
+def test_single_runs_are_the_lowest_finished_seed_of_each_setting(record):
+    records = [
+        record(None, status="failed"),
+        record(5, seed=1),
+        record(5, seed=2),
+        record(6, seed=3, learning_rate=0.1),
+    ]
+    first = tables.first_seed(tables.from_records(records, ("depth",)).trials)
+    assert sorted(first.seed) == [1, 3]

@@ -1,4 +1,4 @@
-"""The networks of the studies beyond depth, and what a trial's options make of them."""
+"""The networks of the other studies, and the effect of a trial's options on them."""
 
 import math
 

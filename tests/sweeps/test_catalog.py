@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 import sweeps
+from sweeps import catalog
 from sweeps.depth import claims as depth_claims
-from sweeps.harness.cli import catalog
 from sweeps.lenet import claims as lenet_claims
 
 ROOT = Path(sweeps.__file__).parents[1]
@@ -18,6 +18,7 @@ TINY = {
     "__init__.py": '"""A study for a test."""\n',
     "__main__.py": '''"""What does a tiny network learn? A study for a test."""
 
+import functools
 import sys
 
 from sweeps.harness.cli import flags
@@ -35,11 +36,13 @@ def trials(values, data):
 def draw(tables, folder):
     from sweeps.harness import charts
 
-    def steps(ax):
-        return charts.steps_to_target(tables.trials, ax, "depth")
-
+    panels = {
+        title: functools.partial(charts.steps_to_target, series, x="depth")
+        for title, series in charts.facets(tables.trials, "depth").items()
+    }
+    settings = charts.settings(tables.trials)
     path = folder / "tiny_steps.png"
-    return [charts.save(path, steps, "Steps", charts.settings(tables.trials))]
+    return [charts.save_panels(path, panels, "Steps", settings, columns=2)]
 
 
 STUDY = Study(
@@ -121,9 +124,9 @@ def test_a_study_is_one_new_folder_and_nothing_else(small_data, tmp_path):
     run("sweeps.report")
     report = (tmp_path / "runs" / "README.md").read_text()
     assert "\n## tiny\n\nWhat does a tiny network learn? A study for a test.\n" in report
-    assert "![tiny steps](custom/tiny/tiny_steps.png)" in report
+    assert "![Tiny study: tiny steps](custom/tiny/tiny_steps.png)" in report
     assert "\n\nWhich arm is faster?\n" in report
-    row = ["901", "Tiny networks train", "this test", "4 trials of 2 steps", "**Reproduced.**"]
+    row = ["901", "Tiny networks train", "this test", "4 trials of 2 steps.", "**Reproduced.**"]
     command = "`python -m sweeps.tiny --dataset=custom`"
     assert f"| {' | '.join([*row, command])} |" in report.splitlines()
 

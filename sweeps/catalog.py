@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sweeps.harness.claims.evidence import Grid
     from sweeps.harness.cli.study import Study
 
-_SWEEPS = Path(__file__).parents[2]
+_SWEEPS = Path(__file__).parent
 
 
 def commands() -> dict[str, str]:

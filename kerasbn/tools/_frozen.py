@@ -1,0 +1,68 @@
+"""Finds the frozen batch norms of a model, those that training is meant to leave as they are."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+
+import keras
+
+from kerasbn._keras_private import all_layers
+from kerasbn.tools._model_graph import trace
+from kerasbn.tools._models import is_graph
+from kerasbn.tools._wording import counted, listed
+
+
+def warn_frozen(model: keras.Model, norms: list[keras.Layer]) -> None:
+    """Warns once that `recalibrate` is about to change frozen batch norms, and names them.
+
+    Args:
+        model: Model that contains the batch norms.
+        norms: Batch norms that `recalibrate` is about to change.
+    """
+    in_inference, paths = _called_in_inference(model)
+    frozen = [norm for norm in norms if not norm.trainable or id(norm) in in_inference]
+    if not frozen:
+        return
+    order = {key: place for place, key in enumerate(paths)}
+    frozen.sort(key=lambda norm: order.get(id(norm), len(order)))
+    names = listed(paths.get(id(norm), norm.name) for norm in frozen)
+    reasons = ["trainable=False"] * any(not norm.trainable for norm in frozen)
+    reasons += ["a call with training=False"] * any(norm.trainable for norm in frozen)
+    keep = "layer.trainable"
+    if any(norm.trainable for norm in frozen):
+        more = ["..."] if len(frozen) > 3 else []
+        of_three = ", ".join([*(repr(norm.name) for norm in frozen[:3]), *more])
+        keep = f"layer.name not in [{of_three}]"
+    its, it = ("its", "it") if len(frozen) == 1 else ("their", "them")
+    warnings.warn(
+        f"recalibrate changes {counted(len(frozen), 'frozen batch norm')} of model "
+        f"'{model.name}' ({' or '.join(reasons)}): {names}. To keep {its} statistics, choose "
+        f"other layers: where=lambda layer: {keep}. To recalibrate {it} without this warning: "
+        "where=lambda layer: True.",
+        stacklevel=3,
+    )
+
+
+def _called_in_inference(model):
+    """The ids of the batch norms that all graphs in a model call with `training=False`.
+
+    Also the paths of the layers in these graphs, by id. Only Sequential and functional models have
+    a graph that can be read. The calls in the `call` of a subclass are unknown.
+    """
+    modes: dict[int, list[bool]] = {}
+    paths: dict[int, str] = {}
+    traced: set[int] = set()
+    for graph in filter(is_graph, all_layers(model)):
+        if id(graph) in traced:
+            continue
+        traced.update(id(layer) for layer in all_layers(graph))
+        prefix = "" if graph is model else f"{graph.name}/"
+        with contextlib.suppress(ValueError):  # a layer without a configuration
+            calls, _, inside = trace(graph)
+            paths.update({key: prefix + path for key, path in inside.items()})
+            for call in calls:
+                inference = call.training == {False}
+                for layer in all_layers(call.layer) if isinstance(call.layer, keras.Layer) else []:
+                    modes.setdefault(id(layer), []).append(inference)
+    return {key for key, found in modes.items() if all(found)}, paths
