@@ -8,16 +8,17 @@ channels first. The plain formula (`kerasbn.kernels.tensorflow_plain`) in all ot
 - with a mask, with statistics over several replicas, and over other axes;
 - where the native kernel could not be built, or is switched off.
 
-Time of a layer's training step as a multiple of Keras's, in a chain of eight on two cores with
-AVX-512, on a machine that was busy with other work:
+Time of a layer's training step as a multiple of Keras's, on two cores with AVX-512 that were busy
+with other work:
 
                              500x500  500x25  256x28x28x6  256x10x10x16  32x56x56x64  64x14x14x256
-    graph, native kernel        0.23    0.62         0.14          0.20         0.23          0.23
-    XLA, plain formula          1.47    1.43         1.32          1.49         1.30          1.22
+    graph, chain of eight       0.23    0.62         0.14          0.20         0.23          0.23
+    XLA, one layer              1.02    0.95         1.07          1.24         1.12          1.01
+    XLA, chain of eight         1.47    1.43         1.32          1.49         1.30          1.22
 
-Under XLA, the formula has one sum more than Keras's, that of x - pivot, because a float32 mean is
-not exact at large means. And XLA computes the output of one layer of the chain again in every place
-that uses it, where the pivot is one more vector to read.
+Under XLA, the formula has one more sum than Keras's, that of x - pivot, because a float32 mean is
+not exact at large means. In a chain with nothing between its layers, XLA computes the output of one
+layer again in every place of the next that uses it. There, the pivot is one more vector to read.
 
 Inference: operations that every converter of models knows. Images with the features last go through
 TensorFlow's FusedBatchNormV3. It subtracts the mean first, like the formula, and TensorFlow fuses

@@ -149,6 +149,8 @@ class Population(NamedTuple):
 
     def _pivot(self, x, count):
         if self.mask is None and self.axes == tuple(range(len(x.shape) - 1)) and compiled_by_xla():
+            # The mean to float32's precision. XLA would compute the first value of a layer's input
+            # again in every place, but stores a sum over all rows.
             return tf.reduce_sum(x, self.axes, keepdims=True) / tf.maximum(count, 1.0)
         return generic.pivot_value(x, self.axes, self.mask)
 

@@ -223,6 +223,73 @@ class TestTransforms:
             np.testing.assert_array_equal(weight.numpy(), value)
 
 
+@pytest.mark.parametrize("shape", [(640, 30), (60, 200), (64, 8, 8, 6), (32, 20, 40)], ids=str)
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_layers_in_a_row(features, assert_close, shape, jit_compile):
+    """XLA may recompute a layer's output wherever it is used."""
+    x = features(shape, means=(-1e4, 1e4), scales=(0.5, 20))
+    dy = features(shape, seed=1)
+    gamma, beta = (features((shape[-1],), seed=seed) for seed in (7, 8))
+    layers = [BatchNorm(epsilon=EPSILON) for _ in range(3)]
+    for layer, offset in zip(layers, (1e4, -3e3, 0), strict=True):  # the next layer's mean
+        layer.build(shape)
+        layer.gamma.assign(gamma)
+        layer.beta.assign(beta + offset)
+
+    @tf.function(jit_compile=jit_compile)
+    def step(x, dy):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = x
+            for layer in layers:
+                y = layer(y, training=True)
+        return y, tape.gradient(y, [x, layers[0].gamma.value, layers[2].beta.value], dy)
+
+    y, (dx, dgamma, dbeta) = step(tf.constant(x), tf.constant(dy))
+    caches, expected = [], x.astype("float64")
+    for layer in layers:
+        expected, cache = reference.forward(expected, gamma, layer.beta.numpy(), epsilon=EPSILON)
+        caches.append(cache)
+    gradients, upstream = [], dy.astype("float64")
+    for cache in reversed(caches):
+        gradients.append(reference.backward(upstream, cache))
+        upstream = gradients[-1][0]
+    # The later layers get float32 values near 1e4, rounded to 1e-3 of their deviation.
+    axes = caches[0].axes
+    steepness = np.abs(gamma) / np.sqrt(EPSILON)
+    assert_close(y, expected, 5e-3 / np.abs(gamma).min(), axes=axes)
+    assert_close(dx, upstream, 5e-3, axes=axes, at_least=steepness)
+    assert_close(dgamma, gradients[2][1].ravel(), 5e-3, at_least=np.abs(dy).sum())
+    assert_close(dbeta, gradients[0][2].ravel(), 1e-5, at_least=np.abs(dy).sum())
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("examples", [0, 1, 37])
+def test_xla_with_any_number_of_examples(features, assert_close, examples, jit_compile):
+    x = features((37, 4, 6))[:examples]
+    layer = BatchNorm(epsilon=EPSILON)
+    layer.build((None, 4, 6))
+    y = tf.function(lambda x: layer(x, training=True), jit_compile=jit_compile)(tf.constant(x))
+    assert y.shape == x.shape
+    assert np.isfinite(layer.moving_variance).all()
+    if examples:
+        assert_close(y, reference.forward(x)[0], 1e-5, axes=(0, 1))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_inference_of_images_is_the_formula(features, assert_close, masked):
+    x = features((5, 4, 4, 6), means=(1e4, 2e4))
+    layer = BatchNorm(momentum=0.0, epsilon=EPSILON)
+    layer(x, training=True)
+    layer.gamma.assign(features((6,), seed=7))
+    mask = np.ones((5, 4, 4), bool) if masked else None
+    mean, variance, gamma = (
+        np.float64(w.numpy()) for w in (layer.moving_mean, layer.moving_variance, layer.gamma)
+    )
+    expected = (x.astype("float64") - mean) / np.sqrt(variance + EPSILON) * gamma
+    assert_close(layer(x, mask=mask), expected, 1e-6, axes=(0, 1, 2))
+
+
 def operations_of(function, *arguments):
     graph = function.get_concrete_function(*arguments).graph
     return {o.type for o in graph.get_operations() if o.type.startswith("Kerasbn")}
