@@ -15,8 +15,9 @@ there on, rounding errors scale with the feature's spread and not with its offse
   output.
 - p must be the same number in every place that uses it. The first value always is, even if a
   compiler reads it twice. A mean is not: XLA computed it once for delta and again for x_hat, and
-  rounded the two differently. At mean 1e4 and std 0.1, dx was wrong by 6e-4. Kernels that use the
-  mean of the first few values as p therefore store it.
+  rounded the two differently. At mean 1e4 and std 0.1, dx was wrong by 6e-4. Kernels that use a
+  mean as p therefore store it: JAX's that of the first few values, on the CPU; TensorFlow's that of
+  all values, under XLA, which stores a sum over all rows.
 
 Backward pass. With s1 = sum dy and s2 = sum dy x_hat over all positions, mask w and m = sum w:
 
