@@ -349,14 +349,21 @@ class BatchNorm(keras.layers.Layer):
         self, weight: keras.Variable, value: Tensor, rate: Tensor | float, count: Tensor | float
     ) -> None:
         """Moves an average towards `value`. Features with a count of 0 keep theirs."""
-        counted = None
-        if not isinstance(count, float):
-            counted = ops.broadcast_to(count > 0, self._axes.statistics_shape)
-            counted = kernels.reshape(counted, weight.shape)
-        elif count == 0:
-            return
+        if isinstance(count, float):
+            if count == 0:
+                return
+        else:
+            rate = self._where_counted(rate, count, weight.shape)
         value = kernels.reshape(value, weight.shape)
-        weight.assign(moments.move_average(self._value(weight), value, rate, counted))
+        weight.assign(moments.move_average(self._value(weight), value, rate))
+
+    def _where_counted(self, rate: Tensor | float, count: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """The rate, and 0 for features whose count is 0."""
+        counted = ops.cast(count > 0, count.dtype)
+        if len(count.shape):  # one count for each feature
+            counted = ops.broadcast_to(counted, self._axes.statistics_shape)
+            counted = kernels.reshape(counted, shape)
+        return counted * rate
 
     def _broadcastable(self, weight: keras.Variable | None) -> Tensor | None:
         return broadcastable(weight, self._axes, self._statistics_dtype)

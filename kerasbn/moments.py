@@ -126,12 +126,9 @@ def update_rate(momentum: float | None, debias: bool, updates: Tensor | None) ->
     return (1.0 - momentum) / -ops.expm1(at_least(updates, 1.0) * math.log(momentum))
 
 
-def move_average(
-    average: Tensor, value: Tensor, rate: Tensor | float, counted: Tensor | None
-) -> Tensor:
-    """One step of a moving average. Where `counted` is given and false, the average stays."""
-    moved = average * (1.0 - rate) + value * rate
-    return moved if counted is None else ops.where(counted, moved, average)
+def move_average(average: Tensor, value: Tensor, rate: Tensor | float) -> Tensor:
+    """One step of a moving average. At a rate of 0, the average stays."""
+    return average * (1.0 - rate) + value * rate
 
 
 def to_groups(x: Tensor, size: int, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -16,12 +16,11 @@ KERAS_BACKEND to test the layer on another backend than TensorFlow:
 
     KERAS_BACKEND=jax python -m pytest -n0 tests/kerasbn/test_masks.py
 
-TensorFlow and PyTorch have two kernels each, and the size of the input decides which one computes
-it. The tests' inputs are small, so one of the two sees few of them. The next two options give it
-all tests of the layer. Use them after a change to `kernels/tensorflow_rows.py`, and after one to
-`kernels/torch_rows.py`:
+TensorFlow and PyTorch have two kernels each. TensorFlow uses the native one (C) if it is built, for
+which `python setup.py build_ext --inplace` is the command. On PyTorch, the size of the input
+decides. These commands give the other one all tests of the layer:
 
-    python -m pytest tests/kerasbn --compile-from=0
+    KERASBN_NATIVE=0 python -m pytest tests/kerasbn
     KERAS_BACKEND=torch python -m pytest tests/kerasbn --native-from=0
 """
 
@@ -44,13 +43,6 @@ def pytest_addoption(parser):
         help="Run every N-th of the tests marked `full`, in the order of collection.",
     )
     group.addoption(
-        "--compile-from",
-        type=int,
-        metavar="VALUES",
-        help="Smallest input that TensorFlow's compiled batch norm takes, in values. 0 forces the "
-        "compiled kernel (kernels/tensorflow_rows.py), a large number the plain one.",
-    )
-    group.addoption(
         "--native-from",
         type=int,
         metavar="CHANNELS",
@@ -64,12 +56,6 @@ def pytest_configure(config):
     sample = config.getoption("--full-sample")
     if sample is not None and sample < 1:
         raise pytest.UsageError(f"--full-sample is at least 1. Received: {sample}")
-    values = config.getoption("--compile-from")
-    if values is not None:
-        from kerasbn.kernels import tensorflow_rows
-
-        tensorflow_rows.SMALLEST = values
-        tensorflow_rows.INFERENCE = range(values, 2**22)
     channels = config.getoption("--native-from")
     if channels is not None:
         from kerasbn.kernels import torch_rows

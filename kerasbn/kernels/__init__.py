@@ -15,8 +15,9 @@ there on, rounding errors scale with the feature's spread and not with its offse
   output.
 - p must be the same number in every place that uses it. The first value always is, even if a
   compiler reads it twice. A mean is not: XLA computed it once for delta and again for x_hat, and
-  rounded the two differently. At mean 1e4 and std 0.1, dx was wrong by 6e-4. Kernels that use the
-  mean of the first few values as p therefore store it.
+  rounded the two differently. At mean 1e4 and std 0.1, dx was wrong by 6e-4. Kernels that use a
+  mean as p therefore store it: JAX's that of the first few values, on the CPU; TensorFlow's that of
+  all values, under XLA, which stores a sum over all rows.
 
 Backward pass. With s1 = sum dy and s2 = sum dy x_hat over all positions, mask w and m = sum w:
 
@@ -36,6 +37,7 @@ from types import ModuleType
 import keras
 
 from kerasbn._arguments import check_synchronized
+from kerasbn.kernels import native
 from kerasbn.moments import Moments, Tensor
 
 
@@ -106,6 +108,26 @@ def scale_and_shift(x_hat: Tensor, gamma: Tensor | None, beta: Tensor | None) ->
     """gamma * x_hat + beta, where `None` stands for a gamma of 1 or a beta of 0."""
     y = x_hat if gamma is None else x_hat * gamma
     return y if beta is None else y + beta
+
+
+def native_status() -> native.Status:
+    """Whether TensorFlow uses the native kernel for training on the CPU, and why not if it doesn't.
+
+    The kernel is loaded by this call or by the first one that needs it.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return native.Status(False, "only the TensorFlow backend has one")
+    return native.status()
+
+
+def use_native(on: bool) -> None:
+    """Switches the native kernel on or off, for later calls and for functions traced later.
+
+    The environment variable KERASBN_NATIVE=0 switches it off from the start. Switch it off before
+    you trace a function that another one with `jit_compile=True` calls, and before you save a
+    training function for programs without kerasbn.
+    """
+    native.use(on)
 
 
 @functools.cache

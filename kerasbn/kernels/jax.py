@@ -9,16 +9,16 @@ the map itself.
 Speed on the CPU. XLA recomputes a value in every place that uses it, unless the value looks
 expensive. In a network, this repeats layer after layer. XLA cannot be asked to store a tensor, but
 it does store the results of matrix products. That is why `_stored` exists, and why the pivot is a
-product: the mean of the first few rows and not the first row. The table shows microseconds per
-layer, forward and backward: medians of a chain of eight layers on two cores (AVX2).
+product: the mean of the first few rows and not the first row. Both are for the CPU alone. Other
+processors get the first row and no product, because their products may round the factors to TF32
+or bfloat16. The table shows microseconds per layer, forward and backward: medians of a chain of
+eight layers on two cores (AVX2).
 
                                          500x500  500x25  256x28x28x6  32x56x56x64  64x14x14x256
     Keras                                   1575     170         7645        30359         23132
     four sums backward, nothing stored      1883     242        41525        52499         33183
     two sums, nothing stored                1234     239        17634        35144         19464
     two sums, pivot and vectors stored       892     185         7786        22348         19306
-
-Sums in folds, as in `kerasbn.kernels.tensorflow_rows`, were no faster here.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _normalize_jvp(axes, epsilon, primals, tangents):
 def _forward(axes, epsilon, x, gamma, beta, mask, count):
     """(y, mean, variance), and the values that the derivative needs."""
     m = jnp.maximum(count, 1)
-    (pivot,) = _stored(jax.lax.stop_gradient(_pivot(x, axes, mask)))
+    pivot = jax.lax.stop_gradient(_pivot(x, axes, mask))
     d = x - pivot
     (delta,) = _stored(_total(d, axes, mask) / m)
     variance = _total(jnp.square(d - delta), axes, mask) / m
@@ -93,9 +93,17 @@ def _pivot(x, axes, mask):
     count = math.prod(x.shape[a] for a in axes)
     if mask is not None or axes != tuple(range(x.ndim - 1)) or not count:
         return generic.pivot_value(x, axes, mask)
-    first = x.reshape(count, -1)[:_FIRST]
-    total = jnp.ones((1, len(first)), x.dtype) @ first
-    return from_vector(total / len(first), x.ndim)
+
+    def mean_of_first(x):
+        first = x.reshape(count, -1)[:_FIRST]
+        total = _product(jnp.ones((1, len(first)), x.dtype), first)
+        (mean,) = _stored_on_cpu(from_vector(total / len(first), x.ndim))
+        return mean
+
+    def first_value(x):
+        return generic.pivot_value(x, axes, mask)
+
+    return jax.lax.platform_dependent(x, cpu=mean_of_first, default=first_value)
 
 
 def _total(values, axes, mask):
@@ -103,9 +111,17 @@ def _total(values, axes, mask):
 
 
 def _stored(*vectors):
-    """The same vectors, each computed only once."""
+    """The same vectors, each computed only once on the CPU."""
+    return jax.lax.platform_dependent(*vectors, cpu=_stored_on_cpu, default=lambda *same: same)
+
+
+def _stored_on_cpu(*vectors):
     lines = [v.ravel() for v in vectors]
     if len(lines) == 1:  # XLA would remove a product with the number 1
         lines.append(jnp.zeros_like(lines[0]))
-    stored = jnp.eye(len(lines), dtype=lines[0].dtype) @ jnp.stack(lines)
-    return [s.reshape(v.shape) for s, v in zip(stored, vectors, strict=False)]
+    stored = _product(jnp.eye(len(lines), dtype=lines[0].dtype), jnp.stack(lines))
+    return tuple(s.reshape(v.shape) for s, v in zip(stored, vectors, strict=False))
+
+
+def _product(a, b):
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

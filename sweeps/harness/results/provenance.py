@@ -6,6 +6,7 @@ import ast
 import functools
 import hashlib
 import platform
+import re
 import subprocess
 from importlib import metadata, util
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 # The code that can change a trial's numbers. Tables, charts, flags and the engine cannot.
 SOURCES = (
     ("kerasbn", "**/*.py"),
+    ("kerasbn", "**/*.[ch]"),
     ("sweeps", "harness/trial.py"),
     ("sweeps", "harness/training/**/*.py"),
     ("sweeps", "harness/engine/runner.py"),
@@ -39,7 +41,8 @@ def code_fingerprint() -> str:
     digest = hashlib.sha256(repr(_versions()).encode())
     for package, pattern in SOURCES:
         for name, source in _sources(_folder(package), pattern):
-            digest.update(f"{package}/{name}\0{canonical(source)}\0".encode())
+            text = canonical(source) if name.endswith(".py") else canonical_c(source)
+            digest.update(f"{package}/{name}\0{text}\0".encode())
     return digest.hexdigest()[:16]
 
 
@@ -49,6 +52,12 @@ def canonical(source: str) -> str:
     `ast.dump` would not do: its output differs between versions of Python.
     """
     return repr(_canonical(ast.parse(source)))
+
+
+def canonical_c(source: str) -> str:
+    """A C source without comments, and with all white space as single blanks."""
+    without_comments = re.sub(r"/\*.*?\*/|//[^\n]*", " ", source, flags=re.DOTALL)
+    return " ".join(without_comments.split())
 
 
 def commit() -> str:

@@ -84,7 +84,7 @@ class Statistics:
             rate = moments.update_rate(momentum, debias, self._updates.value())
             for average, newest in zip(self._averages[name], self._used, strict=True):
                 value = tf.convert_to_tensor(newest)
-                average.assign(moments.move_average(average.value(), value, rate, None))
+                average.assign(moments.move_average(average.value(), value, rate))
 
     def _accuracy(self):
         correct = [self._run.estimator.classify(*part)[0] for part in parts(*self._run.test)]

@@ -126,3 +126,17 @@ def test_the_fingerprint_is_that_of_code_alone(copied):
     path.write_text(text)
     (folder / "harness" / "charts" / "bars.py").write_text("CHANGED = 1\n")  # changes no number
     assert fingerprint() == original
+
+
+def test_fingerprint_of_c_leaves_out_comments_and_layout():
+    source = "int twice(int x) { return 2 * x; }"
+    prose = "/* Doubles\n   x. */\nint twice(int x) {\n    return 2 * x; // quickly\n}"
+    changed = source.replace("2", "3")
+    assert provenance.canonical_c(prose).split() == provenance.canonical_c(source).split()
+    assert provenance.canonical_c(changed) != provenance.canonical_c(source)
+
+
+def test_fingerprint_covers_the_native_kernel():
+    package, pattern = provenance.SOURCES[1]
+    names = [name for name, _ in provenance._sources(provenance._folder(package), pattern)]
+    assert "kernels/native/batch_norm.c" in names

@@ -1,0 +1,137 @@
+"""Loads the native kernel, a small C library, and says why where that fails.
+
+`batch_norm.c` explains the algorithm and `tensorflow.c` the operations. setup.py builds the library
+where there is a C compiler. Without it everything works, only slower.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import struct
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from kerasbn.kernels.native import sources
+
+VARIABLE = "KERASBN_NATIVE"
+_switch = {"on": os.environ.get(VARIABLE, "1") != "0", "by": f"the variable {VARIABLE}"}
+
+
+class Status(NamedTuple):
+    """Whether the native kernel is used.
+
+    Attributes:
+        used: Whether TensorFlow uses the kernel for training on the CPU.
+        reason: The instruction set and the number of threads, or why the kernel is not used.
+    """
+
+    used: bool
+    reason: str
+
+
+class Library(NamedTuple):
+    """The loaded library.
+
+    Attributes:
+        operations: The Python functions that TensorFlow made for the operations.
+        symbols: The exported C functions of the library.
+    """
+
+    operations: ModuleType
+    symbols: ctypes.CDLL
+
+
+def use(on: bool) -> None:
+    """Switches the native kernel on or off, for calls and traces from now on."""
+    _switch.update(on=on, by="kerasbn.kernels.use_native")
+
+
+def library() -> Library | None:
+    """The library, or `None` if it is switched off or can't be used.
+
+    If it can't be used, the first call in the process warns.
+    """
+    if not _switch["on"]:
+        return None
+    loaded = load()
+    if isinstance(loaded, str):
+        _warn(loaded)
+        return None
+    return loaded
+
+
+def status() -> Status:
+    """See `kerasbn.kernels.native_status`."""
+    if not _switch["on"]:
+        return Status(False, f"switched off by {_switch['by']}")
+    loaded = load()
+    if isinstance(loaded, str):
+        return Status(False, loaded)
+    instructions = loaded.symbols.kerasbn_instruction_set().decode()
+    return Status(
+        True, f"instruction set {instructions}, threads {loaded.symbols.kerasbn_threads()}"
+    )
+
+
+@functools.cache
+def load() -> Library | str:
+    """Loads the library, even if it is switched off. Returns it, or the reason why it can't."""
+    path = sources.LIBRARY
+    problem = _problem_of_file(path)
+    if problem:
+        return problem
+    import tensorflow as tf
+
+    try:
+        operations = tf.load_op_library(str(path))
+    except tf.errors.OpError as error:
+        return f"{path} could not be loaded: {error}"
+    if not hasattr(operations, "kerasbn_forward"):
+        return "this version of TensorFlow has no C interface for kernels, or a different one"
+    symbols = ctypes.CDLL(str(path))
+    symbols.kerasbn_instruction_set.restype = ctypes.c_char_p
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or _usable_cores()
+    symbols.kerasbn_set_threads(threads)
+    return Library(operations, symbols)
+
+
+def _problem_of_file(path: Path) -> str | None:
+    if not sources.SUPPORTED:
+        return "it is not available on Windows"
+    if not path.exists():
+        return f"{path} was not built; install kerasbn where there is a C compiler"
+    content = path.read_bytes()
+    if sources.mark() not in content:
+        return f"{path} is damaged, or was built from other sources; install kerasbn again"
+    if _is_cut_short(content):  # loading such a file may end the process
+        return f"{path} is damaged: its end is missing; install kerasbn again"
+    return None
+
+
+def _is_cut_short(content: bytes) -> bool:
+    """Whether an ELF file ends before the table of its sections does, the last thing in it."""
+    if content[:6] != b"\x7fELF\x02\x01":  # 64 bits, little-endian
+        return False
+    (offset,) = struct.unpack_from("<Q", content, 40)
+    size, count = struct.unpack_from("<HH", content, 58)
+    return len(content) < offset + size * count
+
+
+def _usable_cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
+
+
+@functools.cache
+def _warn(reason: str) -> None:
+    warnings.warn(
+        f"kerasbn does without its native kernel and is slower: {reason}. Set {VARIABLE}=0 to do "
+        "without it and without this warning.",
+        stacklevel=2,
+    )

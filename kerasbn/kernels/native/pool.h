@@ -1,0 +1,16 @@
+/* A small thread pool that several operations may use at once. */
+
+#ifndef KERASBN_POOL_H
+#define KERASBN_POOL_H
+
+#include <stdint.h>
+
+/* How many threads one operation may use, its caller's included. 1 until this is called. */
+void kerasbn_set_threads(int);
+int kerasbn_threads(void);
+
+/* Calls work(context, i) for each i below count, in any order and in several threads, and returns
+when all calls have returned. */
+void kerasbn_run(int64_t count, void (*work)(void *context, int64_t i), void *context);
+
+#endif

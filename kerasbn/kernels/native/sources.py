@@ -1,0 +1,40 @@
+"""The C sources, and a fingerprint that ties a built library to them.
+
+This file uses only the standard library, because setup.py loads it before kerasbn is installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+COMPILED = ("batch_norm.c", "pool.c", "tensorflow.c")
+LIBRARY = FOLDER / "library.so"
+SUPPORTED = sys.platform != "win32"  # the sources use POSIX threads
+
+# No -ffast-math: it sets flush-to-zero for the whole process. No -march=native: batch_norm.c
+# chooses the instruction set at run time. Unfused arithmetic gives the same bits with all of them.
+COMPILER_FLAGS = (
+    "-std=gnu11",
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-pthread",
+)
+LINKER_FLAGS = ("-pthread", "-lm")
+
+
+def fingerprint() -> str:
+    """Hexadecimal digits that change with every C source and with the compiler flags."""
+    digest = hashlib.sha256(repr(COMPILER_FLAGS).encode())
+    for path in sorted((*FOLDER.glob("*.c"), *FOLDER.glob("*.h"))):
+        digest.update(f"{path.name}\0{path.read_text()}\0".encode())
+    return digest.hexdigest()[:32]
+
+
+def mark() -> bytes:
+    """The bytes that a library built from these sources contains."""
+    return f"kerasbn sources {fingerprint()}".encode()

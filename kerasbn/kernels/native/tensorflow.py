@@ -1,0 +1,70 @@
+"""The native kernel as differentiable TensorFlow operations.
+
+The gradient of the forward operation is the backward operation. The gradient of that one is left
+to TensorFlow: it differentiates the plain formula.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from kerasbn.kernels import native, tensorflow_plain
+from kerasbn.moments import Moments, count_values
+
+
+def suits(x: tf.Tensor, axes: tuple[int, ...]) -> bool:
+    """Whether the native kernel can normalize x over `axes`.
+
+    The axes that are kept must be neighbours of known size.
+    """
+    kept = [a for a in range(len(x.shape)) if a not in axes]
+    return (
+        x.dtype in (tf.float32, tf.float64)
+        and bool(kept)
+        and kept[-1] - kept[0] + 1 == len(kept)
+        and None not in [x.shape[a] for a in kept]
+    )
+
+
+def batch_normalize(
+    operations, x: tf.Tensor, gamma, beta, *, axes: tuple[int, ...], epsilon: float
+) -> tuple[tf.Tensor, Moments]:
+    """See `kerasbn.kernels.batch_normalize`."""
+    shape = [1 if a in axes else size for a, size in enumerate(x.shape)]
+    gamma = tf.ones(shape, x.dtype) if gamma is None else gamma
+    beta = tf.zeros(shape, x.dtype) if beta is None else beta
+    y, mean, variance, _, _, count = operations.kerasbn_forward(x, gamma, beta, epsilon)
+    if None not in x.shape:
+        count = count_values(x, axes, None)  # a Python number
+    return y, Moments(mean, variance, count)
+
+
+@tf.RegisterGradient("KerasbnForward")
+def _gradient_of_forward(op, dy, *_):
+    # What flows back to the mean and the variance is ignored: they carry no gradient.
+    if dy is None:
+        return None, None, None, None
+    x, gamma, _, epsilon = op.inputs
+    _, _, variance, pivot, delta, _ = op.outputs
+    operations = native.load().operations
+    gradients = operations.kerasbn_backward(dy, x, gamma, pivot, delta, variance, epsilon)
+    return *gradients, None
+
+
+@tf.RegisterGradient("KerasbnBackward")
+def _gradient_of_backward(op, *upstream):
+    dy, x, gamma, *_, epsilon = op.inputs
+    # The statistics depend on x, so compute them again under the tape. No gradient flows back to
+    # the statistics that the operation was given.
+    axes = tuple(a for a, size in enumerate(gamma.shape) if size == 1)
+    population = tensorflow_plain.Population(axes, mask=None, all_replicas=False)
+    with tf.GradientTape() as tape:
+        tape.watch([dy, x, gamma])
+        gradients = population.gradients(dy, x, gamma, gamma, population.statistics(x, epsilon))
+    second = tape.gradient(
+        gradients,
+        [dy, x, gamma],
+        [tf.zeros_like(g) if u is None else u for g, u in zip(gradients, upstream, strict=True)],
+        unconnected_gradients="zero",
+    )
+    return *second, None, None, None, None
