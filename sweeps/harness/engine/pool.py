@@ -153,9 +153,11 @@ def _client(workers, scheduler):
     import dask
     from distributed import Client, LocalCluster
 
+    # This module reports errors itself. Dask, and the event loop below it, would also log callbacks
+    # that Ctrl-C cut off.
     for name in list(logging.root.manager.loggerDict):
-        if name.startswith("distributed"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # this module reports errors itself
+        if name.startswith(("distributed", "tornado", "asyncio")):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     if scheduler is not None:
         with _connect(scheduler) as client:
             yield client
