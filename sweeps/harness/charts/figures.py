@@ -165,7 +165,7 @@ def new_figure(width: float, height: float, title: str, subtitle: str = "") -> F
 
     figure = Figure(figsize=(width, height), layout="constrained")
     titles, subtitles = _wrapped(title, width, 13), _wrapped(_unbroken(subtitle), width, 8)
-    # Empty lines reserve space for the subtitle, which is smaller.
+    # Empty lines reserve space for the smaller subtitle.
     space = "\n" * (-(-2 * len(subtitles) // 3))
     figure.suptitle("\n".join(titles) + space, x=0.01, ha="left", fontsize=13, fontweight="bold")
     top = 1 - (0.13 + 0.22 * len(titles)) / height

@@ -18,7 +18,7 @@ _TRAIN_SIZES = {"mnist": 60_000, "fashion_mnist": 60_000, "mnist_5k": 4_000, PAR
 
 
 class DataSize(NamedTuple):
-    """A data set's name and size, which is all that a study's grid of trials depends on.
+    """A data set's name and size. A study's grid of trials depends on nothing else of the data.
 
     Attributes:
         name: Name of the data set.
