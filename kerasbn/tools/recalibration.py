@@ -39,24 +39,23 @@ def recalibrate(
     """Replaces the inference statistics of a model's batch norms with those of the given data.
 
     The moving averages of training lag behind the weights. With momentum 0.99, they still contain
-    37% of the initial statistics after 100 steps. `recalibrate` passes the data once through the
-    model as it is now. Each batch norm normalizes with the statistics of its batch, as in training.
+    37% of the initial statistics after 100 steps. `recalibrate` runs the data once through the
+    current model. Each batch norm normalizes with the statistics of its batch, as in training.
     Everything else, such as dropout, is in inference mode. If a batch has m values of a feature,
     the new statistics are
 
         moving_mean     = E[mean]               = sum m mean / sum m
         moving_variance = m/(m-1) E[variance]   = sum m variance / sum (m - 1)
 
-    The middle column is the formula of Ioffe & Szegedy (2015) for batches of equal size. The right
-    column, with sums over batches, extends it to any sizes: E weights each batch by its m, and the
-    factor m/(m-1) uses the mean m. m is the number of examples times positions, without masked
-    positions. If a layer is called several times, each call counts as a batch. With ghost batch
-    norm (`virtual_batch_size`), each group counts as a batch.
+    The first form is that of Ioffe & Szegedy (2015), for batches of equal size. The second form
+    sums over batches and allows any size. Here m is the number of values of a feature in one batch:
+    its examples times its positions, without masked positions. If a layer is called several times,
+    each call counts as a batch. With `virtual_batch_size`, each ghost batch counts as a batch.
 
-    The new statistics go to every `BatchNorm` and `keras.layers.BatchNormalization` at any depth,
-    including layers in subclassed models. `where` limits them to some layers. The other batch norms
-    are in inference mode and keep their statistics. In transfer learning, this keeps the frozen
-    base as it is:
+    `recalibrate` updates every `BatchNorm` and `keras.layers.BatchNormalization` at any depth,
+    including layers in subclassed models. `where` limits it to some layers. The other batch norms
+    are in inference mode and keep their statistics. In transfer learning, the frozen base then
+    stays unchanged:
 
         recalibrate(model, x, where=lambda layer: layer.trainable)
 
@@ -65,16 +64,16 @@ def recalibrate(
     (Only `trainable=False` freezes it for sure, because `fit` overrides `training=False` in
     functional models.)
 
-    With `renorm`, `moving_stddev` changes too. The averages that only training uses keep their
-    values, and so does `update_count`. Nothing else in the model changes. If an error or Ctrl-C
-    ends the run, nothing changes at all.
+    With `renorm`, `moving_stddev` changes too. The averages used only in training (`renorm_mean`
+    and `renorm_stddev`) and `update_count` do not change. Nothing else in the model changes.
+    If an error or Ctrl-C ends the run, nothing changes at all.
 
     Use roughly the batch size of training and a few thousand examples. The cost is that of
-    inference on these examples. On a terminal, a progress bar is shown.
+    inference on these examples. A terminal shows a progress bar.
 
     Args:
-        model: Built model of any kind. It is changed in place and must not be used elsewhere during
-            the call.
+        model: A built model of any kind. It is changed in place and must not be used elsewhere
+            during the call.
         batches: Inputs, as arrays or as an iterable of batches. Arrays are cut into batches. They
             may be one array, a dictionary of arrays, a list with one array for each input of the
             model, or a tuple `(x, y)` or `(x, y, sample_weight)` as for `fit`. The iterable may be

@@ -1,16 +1,16 @@
 """How many training steps does each added layer cost, with and without batch norm?
 
-Varied: depth, from 1 hidden layer to all of --hidden_units, with and without batch norm. The
+Varied: depth, from 1 to the number of layers in --hidden_units, with and without batch norm. The
 network of depth d has the first d of the hidden layers 500, 400, 300, 200, 100, 50, 25. Each hidden
 layer is Dense, then batch norm if the network has it, then ReLU.
 
-Held equal: he_normal kernels in hidden layers, Adam at 0.01, batches of 500, and a budget of 1,000
-steps. For each seed, all networks see the same examples in the same order. A trial stops when it
-reaches the target.
+Held constant: he_normal kernels in hidden layers, Adam at 0.01, batches of 500, and a budget of
+1,000 steps. For each seed, all networks see the same examples in the same order. A trial stops when
+it reaches the target.
 
-Claims: Without batch norm, each added layer takes more steps to 90% test accuracy. With batch norm,
-the number of steps hardly grows. A step with batch norm costs more, so batch norm saves less time
-than steps. The benchmark suite, `sweeps.cost`, checks this last claim.
+Claims: Without batch norm, each added layer raises the number of steps to 90% test accuracy. With
+batch norm, that number hardly grows. Each step takes longer with batch norm, so the saving in time
+is smaller than the saving in steps. The benchmark suite, `sweeps.cost`, checks this last claim.
 
 Source: C. Rawles, "How to use Batch Normalization with TensorFlow and tf.keras to train deep neural
 networks faster" (2018).
@@ -40,13 +40,13 @@ def define_flags(values: absl_flags.FlagValues) -> None:
         "curve_every",
         5,
         "Steps between two points of the deepest networks' accuracy curves. Each point is a full "
-        "evaluation. 0 evaluates after the last step only. Steps to target do not depend on it.",
+        "evaluation. 0 evaluates after the last step only. It does not affect steps to target.",
         at_least=0,
     )
 
 
 def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
-    """One trial per depth, arm and seed. The deepest networks come first."""
+    """One trial for each depth, with and without batch norm, and each seed. Deepest first."""
     deepest = len(values.hidden_units)
     return [
         flags.trial(
@@ -125,12 +125,12 @@ STUDY = Study(
             "(orange), and how many with it (blue)?"
         ),
         "accuracy_by_step.png": (
-            "Each line is one seed of the deepest networks. See how soon, and how evenly, the "
-            "seeds reach the target."
+            "Each line is one seed of the deepest networks. See how soon the seeds reach the "
+            "target, and how much they differ."
         ),
         "accuracy_by_seconds.png": (
-            "The same runs by training time. Compare with the chart by steps to see how much of "
-            "the gain a more expensive step takes back."
+            "The same runs by training time. Each step takes longer with batch norm. Compare with "
+            "the chart by steps to see how much smaller the gain in time is."
         ),
     },
     define_flags=define_flags,
