@@ -15,9 +15,8 @@ there on, rounding errors scale with the feature's spread and not with its offse
   output.
 - p must be the same number in every place that uses it. The first value always is, even if a
   compiler reads it twice. A mean is not: XLA computed it once for delta and again for x_hat, and
-  rounded the two differently. At mean 1e4 and std 0.1, dx was wrong by 6e-4. Kernels that use a
-  mean as p therefore store it: JAX's that of the first few values, on the CPU; TensorFlow's that of
-  all values, under XLA, which stores a sum over all rows.
+  rounded the two differently. At mean 1e4 and std 0.1, dx was wrong by 6e-4. XLA on the CPU stores
+  sums, so there p is the mean of the first few values, which is faster.
 
 Backward pass. With s1 = sum dy and s2 = sum dy x_hat over all positions, mask w and m = sum w:
 
@@ -111,12 +110,12 @@ def scale_and_shift(x_hat: Tensor, gamma: Tensor | None, beta: Tensor | None) ->
 
 
 def native_status() -> native.Status:
-    """Whether TensorFlow uses the native kernel for training on the CPU, and why not if it doesn't.
+    """Whether the native kernel is used for training on the CPU, and why not if it isn't.
 
     The kernel is loaded by this call or by the first one that needs it.
     """
-    if keras.backend.backend() != "tensorflow":
-        return native.Status(False, "only the TensorFlow backend has one")
+    if keras.backend.backend() not in ("tensorflow", "jax"):
+        return native.Status(False, "only the backends TensorFlow and JAX have one")
     return native.status()
 
 
