@@ -63,13 +63,13 @@ def batch_normalize(
         mask: Booleans of the rank of x that broadcast to its shape, or `None`. Values at false
             positions are normalized too, but no statistic includes them.
         synchronized: Whether to compute the statistics over all replicas of a `tf.distribute`
-            strategy (TensorFlow only).
+            strategy, or over all processes of `torch.distributed`.
 
     Returns:
         y, in the shape and dtype of x, and the `Moments`, which carry no gradient.
     """
     check_synchronized(synchronized)
-    # Only TensorFlow's kernel takes the option.
+    # JAX's kernel and the generic one do not take the option.
     options = {"synchronized": True} if synchronized else {}
     return _of_backend().batch_normalize(
         x, gamma, beta, axes=axes, epsilon=epsilon, mask=mask, **options
