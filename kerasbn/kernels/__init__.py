@@ -30,7 +30,6 @@ by step.
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -132,6 +131,14 @@ def use_native(on: bool) -> None:
 
 @functools.cache
 def _of_backend() -> ModuleType:
+    # Statements, because torch.compile does not trace calls of importlib.
     backend = keras.backend.backend()
-    name = backend if backend in ("tensorflow", "jax", "torch") else "generic"
-    return importlib.import_module(f"kerasbn.kernels.{name}")
+    if backend == "tensorflow":
+        from kerasbn.kernels import tensorflow as kernel
+    elif backend == "jax":
+        from kerasbn.kernels import jax as kernel
+    elif backend == "torch":
+        from kerasbn.kernels import torch as kernel
+    else:
+        from kerasbn.kernels import generic as kernel
+    return kernel
