@@ -6,6 +6,7 @@ differentiate, transform and compile everything here.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -47,7 +48,7 @@ class Population(NamedTuple):
         if not all_ranks:
             return cls(axes, mask, count, None)
         # The shared pivot is the mean of the pivots of all processes that have values.
-        pivot = generic.pivot_value(x.detach(), axes, mask)
+        pivot = _pivot_value(x.detach(), axes, mask)
         count = torch.as_tensor(count, dtype=x.dtype, device=x.device).expand_as(pivot)
         count, weighted = torch_ranks.sum_over_ranks(count, count * pivot)
         return cls(axes, mask, count, weighted / at_least(count, 1.0))
@@ -56,7 +57,7 @@ class Population(NamedTuple):
         """The pivot, mean - pivot, the variance and 1 / sqrt(variance + epsilon)."""
         pivot = self.shared_pivot
         if pivot is None:
-            pivot = generic.pivot_value(x.detach(), self.axes, self.mask)
+            pivot = _pivot_value(x.detach(), self.axes, self.mask)
         d = x - pivot
         delta = self._mean(d)
         variance = self._mean((d - delta).square())
@@ -92,3 +93,11 @@ class Population(NamedTuple):
     def _sum(self, values):
         # PyTorch reads an empty tuple of axes as "all axes".
         return values.sum(self.axes, keepdim=True) if self.axes else values
+
+
+def _pivot_value(x, axes, mask):
+    """`generic.pivot_value` in operations that torch.compile can trace."""
+    if mask is None or not axes or not x.numel():
+        return generic.pivot_value(x, axes, mask)
+    largest = torch.where(mask, x, -math.inf).amax(axes, keepdim=True)
+    return torch.where(largest > -math.inf, largest, 0.0)
