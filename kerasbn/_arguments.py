@@ -144,10 +144,10 @@ def check_synchronized(synchronized: bool) -> None:
     backend = keras.backend.backend()
     if synchronized and backend not in ("tensorflow", "torch"):
         raise ValueError(
-            "synchronized=True computes statistics over the replicas of a tf.distribute strategy or "
-            "over the processes of torch.distributed, which needs the TensorFlow or the PyTorch "
-            f"backend. Received: the {backend} backend. Leave it out: under keras.distribution, a "
-            "sharded batch already counts as one batch."
+            "synchronized=True computes statistics over the replicas of a tf.distribute strategy "
+            "(TensorFlow) or the processes of torch.distributed (PyTorch). Received: the "
+            f"{backend} backend. Leave it out: under keras.distribution, a sharded batch already "
+            "counts as one batch."
         )
 
 

@@ -96,8 +96,10 @@ class Population(NamedTuple):
 
 
 def _pivot_value(x, axes, mask):
-    """`generic.pivot_value` in operations that torch.compile can trace."""
-    if mask is None or not axes or not x.numel():
-        return generic.pivot_value(x, axes, mask)
-    largest = torch.where(mask, x, -math.inf).amax(axes, keepdim=True)
+    # With a mask, `generic.pivot_value` uses `ops.max`. torch.compile cannot trace it, and its result
+    # has the wrong shape for an empty batch.
+    if mask is None or not x.numel():
+        return generic.pivot_value(x, axes, None)
+    largest = torch.where(mask, x, -math.inf)
+    largest = largest.amax(axes, keepdim=True) if axes else largest
     return torch.where(largest > -math.inf, largest, 0.0)

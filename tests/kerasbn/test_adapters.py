@@ -1,4 +1,4 @@
-"""The private APIs of Keras, TensorFlow and PyTorch that kerasbn uses still exist and do what it needs."""
+"""The private APIs that kerasbn uses still exist and do what it needs."""
 
 import keras
 import numpy as np

@@ -124,7 +124,7 @@ def test_processes_are_the_reference_on_the_joined_batch(results, assert_close, 
     dx, dgamma, dbeta = reference.backward(case["dy"], cache)
     assert_close(joined(results, name, "y"), y, axes=cache.axes)
     assert_close(joined(results, name, "dx"), dx, axes=cache.axes)
-    # Each process has the gradients of its own outputs, and DistributedDataParallel averages them.
+    # A process has the gradients of its outputs alone, and DistributedDataParallel averages them.
     assert_close(sum(result["dgamma"] for result in results[name]), dgamma)
     assert_close(sum(result["dbeta"] for result in results[name]), dbeta)
 
@@ -193,5 +193,6 @@ def test_data_parallel_model_trains_like_one_process(results, assert_close):
 
 def test_without_a_process_group_the_layer_is_plain(run):
     x, dy = data(), data(seed=1)
-    for ours, plain in zip(run(BatchNorm(synchronized=True), x, dy), run(BatchNorm(), x, dy)):
+    results = run(BatchNorm(synchronized=True), x, dy), run(BatchNorm(), x, dy)
+    for ours, plain in zip(*results, strict=True):
         np.testing.assert_array_equal(ours, plain)

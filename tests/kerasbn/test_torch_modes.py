@@ -100,9 +100,7 @@ def test_checkpointing_is_that_of_keras(assert_close, channels, reentrant):
         model, gradients = network(norm, channels), []
         for n in (8, 5, 16, 8, 3):
             x = data((n, 4), n).requires_grad_()
-            y = checkpoint.checkpoint(
-                lambda x: model(x, training=True), x, use_reentrant=reentrant
-            )
+            y = checkpoint.checkpoint(lambda x: model(x, training=True), x, use_reentrant=reentrant)
             (y * data(y.shape, 1)).sum().backward()
             gradients += [x.grad, *(w.value.grad for w in model.trainable_weights)]
             model.zero_grad()
@@ -120,7 +118,9 @@ def test_checkpointed_step_moves_the_averages_twice(assert_close, channels):
     model = network(BatchNorm, channels)
     x = data((8, 4)).requires_grad_()
     mean = model.layers[0](x).detach().numpy().mean(0)
-    checkpoint.checkpoint(lambda x: model(x, training=True), x, use_reentrant=False).sum().backward()
+    checkpoint.checkpoint(
+        lambda x: model(x, training=True), x, use_reentrant=False
+    ).sum().backward()
     assert_close(model.layers[1].moving_mean, (1 - 0.9**2) * mean)
 
 

@@ -1,8 +1,8 @@
-"""Transforms of PyTorch: `torch.func`, `torch.autograd.functional` and forward-mode differentiation.
+"""Transforms of PyTorch: `torch.func`, `torch.autograd.functional` and forward mode.
 
-Below 16 channels the layer's kernel is Python code, above it is PyTorch's own, and with a mask it is
-a third one. Transforms work with all of them, at any depth. As with Keras's layer, `torch.func`
-needs `stateless_call`, because it forbids that a function changes tensors from outside.
+The layer uses one kernel below 16 channels, PyTorch's own from there, and a third one with a mask.
+Transforms work with all of them, at any depth. As with Keras's layer, `torch.func` needs
+`stateless_call`, because it forbids that a function changes tensors from outside.
 """
 
 import keras
@@ -129,9 +129,7 @@ def test_hessians(case, assert_close):
         jacfwd(jacfwd(case.loss))(case.x),
         functional(case.loss, case.x),
         functional(case.loss, case.x, vectorize=True),
-        functional(
-            case.loss, case.x, vectorize=True, outer_jacobian_strategy="forward-mode"
-        ),
+        functional(case.loss, case.x, vectorize=True, outer_jacobian_strategy="forward-mode"),
     ):
         assert_close(second_derivatives, expected, 1e-6)
 
@@ -179,14 +177,13 @@ def test_vmap_over_masks_and_parameters(assert_close, channels):
     case = Case(channels, {}, False)
     masks = torch.tensor([[1, 0, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]], dtype=torch.bool)
     gammas = torch.stack([torch.full((channels,), g, dtype=torch.float64) for g in (1, 2, 3)])
-    beta, state = torch.zeros(channels, dtype=torch.float64), [
-        w.value.detach() for w in case.layer.non_trainable_weights
-    ]
+    beta, state = (
+        torch.zeros(channels, dtype=torch.float64),
+        [w.value.detach() for w in case.layer.non_trainable_weights],
+    )
 
     def step(gamma, mask):
-        y, moved = case.layer.stateless_call(
-            [gamma, beta], state, case.x, training=True, mask=mask
-        )
+        y, moved = case.layer.stateless_call([gamma, beta], state, case.x, training=True, mask=mask)
         return y, moved[0]
 
     y, means = vmap(step)(gammas, masks)
@@ -216,9 +213,10 @@ def test_gradients_of_parameters(assert_close, channels):
     assert_close(moved[0], 0.01 * cache.mu[0], 1e-10)
 
 
+@pytest.mark.parametrize("norm", [BatchNorm, keras.layers.BatchNormalization])
 @pytest.mark.parametrize("channels", [3, 18])
-def test_stateful_call_in_torch_func_is_refused_like_that_of_keras(channels):
-    for layer in (BatchNorm(), keras.layers.BatchNormalization()):
-        layer.build((N, channels))
-        with pytest.raises(RuntimeError, match="mutate a captured Tensor"):
-            grad(lambda x: layer(x, training=True).sum())(torch.ones(N, channels))
+def test_torch_func_refuses_a_stateful_call_as_with_keras(norm, channels):
+    layer = norm()
+    layer.build((N, channels))
+    with pytest.raises(RuntimeError, match="mutate a captured Tensor"):
+        grad(lambda x: layer(x, training=True).sum())(torch.ones(N, channels))
