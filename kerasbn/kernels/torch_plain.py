@@ -96,8 +96,8 @@ class Population(NamedTuple):
 
 
 def _pivot_value(x, axes, mask):
-    # With a mask, `generic.pivot_value` uses `ops.max`. torch.compile cannot trace it, and its result
-    # has the wrong shape for an empty batch.
+    # With a mask, `generic.pivot_value` uses `ops.max`. torch.compile cannot trace it, and the
+    # result has the wrong shape for an empty batch.
     if mask is None or not x.numel():
         return generic.pivot_value(x, axes, None)
     largest = torch.where(mask, x, -math.inf)
