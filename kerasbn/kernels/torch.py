@@ -9,7 +9,10 @@ The plain formula serves all cases in which PyTorch processes it operation by op
 - in `torch.compile`, which fuses the operations;
 - in the transforms of `torch.func` and in forward-mode differentiation. PyTorch's native kernel has
   the wrong second derivative there, because its forward mode takes the statistics for constants;
-- in second derivatives.
+- in second derivatives of `_Analytic`.
+
+`torch.autograd.grad` gives the right second derivative of PyTorch's native kernel, but a wrong third
+one, also of `torch.nn.BatchNorm1d`. `torch.func` gives the right one.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ def test_hessians(case, assert_close):
         assert_close(second_derivatives, expected, 1e-6)
 
 
-# PyTorch's own third derivative of its native batch norm is wrong, also for torch.nn.BatchNorm1d.
+# Not of 18 unmasked channels: PyTorch's third derivative of its native kernel is wrong.
 @pytest.mark.parametrize("name", ["3 channels", "3 channels, masked", "18 channels, masked"])
 def test_third_derivative_by_autograd(assert_close, name):
     case = Case(*KINDS[name])
