@@ -11,8 +11,8 @@ The plain formula serves all cases in which PyTorch processes it operation by op
   the wrong second derivative there, because its forward mode takes the statistics for constants;
 - in second derivatives of `_Analytic`.
 
-`torch.autograd.grad` gives the right second derivative of PyTorch's native kernel, but a wrong third
-one, also of `torch.nn.BatchNorm1d`. `torch.func` gives the right one.
+`torch.autograd.grad` gives the right second derivative of PyTorch's native kernel, but a wrong
+third one, also of `torch.nn.BatchNorm1d`. `torch.func` gives the right one.
 """
 
 from __future__ import annotations
