@@ -131,14 +131,20 @@ def use_native(on: bool) -> None:
 
 @functools.cache
 def _of_backend() -> ModuleType:
-    # Statements, because torch.compile does not trace calls of importlib.
+    # `import` statements, because torch.compile does not trace calls of importlib.
     backend = keras.backend.backend()
     if backend == "tensorflow":
-        from kerasbn.kernels import tensorflow as kernel
-    elif backend == "jax":
-        from kerasbn.kernels import jax as kernel
-    elif backend == "torch":
-        from kerasbn.kernels import torch as kernel
-    else:
-        from kerasbn.kernels import generic as kernel
-    return kernel
+        from kerasbn.kernels import tensorflow
+
+        return tensorflow
+    if backend == "jax":
+        from kerasbn.kernels import jax
+
+        return jax
+    if backend == "torch":
+        from kerasbn.kernels import torch
+
+        return torch
+    from kerasbn.kernels import generic
+
+    return generic

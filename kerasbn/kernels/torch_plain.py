@@ -30,13 +30,13 @@ class Population(NamedTuple):
     Attributes:
         axes: Reduced axes.
         mask: Booleans that are true at the positions that count, or `None` for all positions.
-        count: Number of values of each feature.
+        count: Number of values of each feature, see `kerasbn.moments.count_values`.
         shared_pivot: Pivot of all processes, or `None` if only this process's values count.
     """
 
     axes: tuple[int, ...]
     mask: Tensor | None
-    count: Tensor | float
+    count: Tensor
     shared_pivot: Tensor | None
 
     @classmethod

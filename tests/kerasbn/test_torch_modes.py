@@ -124,6 +124,17 @@ def test_checkpointed_step_moves_the_averages_twice(assert_close, channels):
     assert_close(model.layers[1].moving_mean, (1 - 0.9**2) * mean)
 
 
+@pytest.mark.parametrize(("early_stop", "updates"), [(True, 1), (False, 2)])
+@pytest.mark.parametrize("channels", [3, 18])
+def test_last_layer_of_a_checkpointed_part(assert_close, channels, early_stop, updates):
+    layer, x = BatchNorm(momentum=0.9), data((8, channels)).requires_grad_()
+    layer.build(x.shape)
+    with checkpoint.set_checkpoint_early_stop(early_stop):
+        y = checkpoint.checkpoint(lambda x: layer(x, training=True), x, use_reentrant=False)
+    y.sum().backward()
+    assert_close(layer.moving_mean, (1 - 0.9**updates) * x.detach().numpy().mean(0))
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("training", [False, True])
 def test_calls_without_gradients_are_the_same(kind, mode, training):
