@@ -84,9 +84,10 @@ class BatchNorm(keras.layers.Layer):
             `"dmax"` (bound of |d|). `None` means no bounds. Default `None`.
         renorm_momentum: Weight of the old average in `renorm_mean` and `renorm_stddev`. Default
             0.99.
-        synchronized: Whether all replicas of a `tf.distribute` strategy share their statistics.
-            Masks are supported. This option works on TensorFlow only. On JAX, a batch that
-            `keras.distribution` shards already counts as one batch. Default `False`.
+        synchronized: Whether all replicas of a `tf.distribute` strategy, or all processes of
+            `torch.distributed`, share their statistics. Masks are supported. JAX does not have this
+            option: a batch that `keras.distribution` shards already counts as one batch. Default
+            `False`.
         virtual_batch_size: Number of examples in a ghost batch (Hoffer et al. 2017), at least 2. In
             training mode, the layer splits each batch into ghost batches of this many examples. The
             last one may be smaller. Each ghost batch is normalized by itself. The moving averages

@@ -29,7 +29,6 @@ by step.
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -62,13 +61,13 @@ def batch_normalize(
         mask: Booleans of the rank of x that broadcast to its shape, or `None`. Values at false
             positions are normalized too, but no statistic includes them.
         synchronized: Whether to compute the statistics over all replicas of a `tf.distribute`
-            strategy (TensorFlow only).
+            strategy, or over all processes of `torch.distributed`.
 
     Returns:
         y, in the shape and dtype of x, and the `Moments`, which carry no gradient.
     """
     check_synchronized(synchronized)
-    # Only TensorFlow's kernel takes the option.
+    # JAX's kernel and the generic one do not take the option.
     options = {"synchronized": True} if synchronized else {}
     return _of_backend().batch_normalize(
         x, gamma, beta, axes=axes, epsilon=epsilon, mask=mask, **options
@@ -131,6 +130,20 @@ def use_native(on: bool) -> None:
 
 @functools.cache
 def _of_backend() -> ModuleType:
+    # `import` statements, because torch.compile does not trace calls of importlib.
     backend = keras.backend.backend()
-    name = backend if backend in ("tensorflow", "jax", "torch") else "generic"
-    return importlib.import_module(f"kerasbn.kernels.{name}")
+    if backend == "tensorflow":
+        from kerasbn.kernels import tensorflow
+
+        return tensorflow
+    if backend == "jax":
+        from kerasbn.kernels import jax
+
+        return jax
+    if backend == "torch":
+        from kerasbn.kernels import torch
+
+        return torch
+    from kerasbn.kernels import generic
+
+    return generic

@@ -1,4 +1,4 @@
-"""The private APIs of Keras and TensorFlow that kerasbn uses still exist and do what it needs."""
+"""The private APIs that kerasbn uses still exist and do what it needs."""
 
 import keras
 import numpy as np
@@ -127,3 +127,53 @@ class TestCompiledByXla:
         from kerasbn._tensorflow_private import compiled_by_xla
 
         assert not compiled_by_xla()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="an adapter for PyTorch")
+class TestTransformed:
+    ADAPTER = "kerasbn._torch_private.transformed"
+
+    def test_the_private_apis_exist(self):
+        import torch
+        from torch.autograd import forward_ad
+
+        name = "_are_functorch_transforms_active"
+        exists(torch._C, name, f"torch._C.{name}", self.ADAPTER)
+        api = "torch.autograd.forward_ad._current_level"
+        exists(forward_ad, "_current_level", api, self.ADAPTER)
+        name, adapter = "is_legacy_batchedtensor", "kerasbn._torch_private.batched"
+        exists(torch._C._functorch, name, f"torch._C._functorch.{name}", adapter)
+
+    def test_it_knows_transforms_and_forward_mode(self):
+        import torch
+        from torch.autograd import forward_ad
+
+        from kerasbn._torch_private import transformed
+
+        found = []
+
+        def ask(x):
+            found.append(transformed())
+            return x.sum()
+
+        x = torch.ones(2, 3)
+        torch.func.grad(ask)(x)
+        torch.func.jvp(ask, (x,), (x,))
+        torch.func.vmap(ask)(x)
+        with forward_ad.dual_level():
+            ask(x)
+        assert found == [True] * 4
+        assert not transformed()
+
+    def test_it_knows_batches_of_gradients(self):
+        import torch
+
+        from kerasbn._torch_private import batched
+
+        found = []
+        x = torch.ones(3, requires_grad=True)
+        y = x * 2
+        y.register_hook(lambda dy: found.append(batched(dy)))
+        torch.autograd.grad(y, x, torch.eye(3), is_grads_batched=True, retain_graph=True)
+        torch.autograd.grad(y, x, torch.ones(3))
+        assert found == [True, False]
