@@ -78,20 +78,25 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
         with opened(backup) as expected, _opened(path) as saved:
             pairing = pair(expected, saved)
             misfits = _misfits(model, pairing)
+            # Keras only warns if a list inside another list is missing, and loads the rest.
+            skipped = any("/container" in group.path for group in pairing.missing)
+            skipped = skipped or bool(pairing.problems)
             used = {node.path for _, node in pairing.pairs}
             unused = [node for node in saved.with_values() if node.path not in used]
             renamed = any(node.path != group.path for group, node in pairing.pairs)
             source = Path(folder, "renamed.weights.h5") if renamed else path
             if renamed:
                 write(source, pairing)
-        _load_or_restore(model, path, source, backup, misfits)
+        _load_or_restore(model, path, source, backup, misfits, skipped)
     _warn_unused(model, path, unused)
 
 
-def _load_or_restore(model, path, source, backup, misfits):
+def _load_or_restore(model, path, source, backup, misfits, skipped):
     # Keras decides what fits, because layers may override what they save and load.
     try:
         model.load_weights(source)
+        if skipped:
+            raise ValueError("Some layers are missing.")
     except BaseException as error:
         model.load_weights(backup)
         if not isinstance(error, (ValueError, KeyError, OSError)):

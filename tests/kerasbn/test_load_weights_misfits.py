@@ -14,7 +14,7 @@ from keras import layers
 
 import kerasbn
 
-from .weights_models import MIXTURES, OURS, THEIRS, assert_same, randomized, values
+from .weights_models import MIXTURES, OURS, THEIRS, assert_same, make, randomized, values
 
 pytestmark = pytest.mark.usefixtures("seeded", "quick_initial_kernels")
 
@@ -69,6 +69,14 @@ class TestModelsThatDiffer:
         source = keras.Sequential([keras.Input((4,)), layers.Dense(4), THEIRS()])
         match = r"'layers/dense_1' \(layer 'last'\) is not in the file"
         refused(network(OURS), saved(source), match)
+
+    @pytest.mark.filterwarnings("ignore:Skipping nested container")
+    def test_missing_lists_inside_a_list(self, saved, refused):
+        path = saved(make("subclassed", "theirs"))
+        with h5py.File(path, "a") as file:
+            del file["inner/container_1"]
+        model = make("subclassed", "ours")
+        refused(model, path, "In 'inner/container_1', the model has 2 batch norms, but .* has 0")
 
     def test_another_shape(self, saved, refused):
         source = keras.Sequential([keras.Input((4,)), layers.Dense(5), THEIRS(), layers.Dense(2)])
