@@ -95,6 +95,27 @@ class TestReplacedCall:
         assert "call" not in vars(norm)
 
 
+class TestWritesLegacyFile:
+    MESSAGE = GONE.format(
+        api="Keras's global attribute `use_legacy_config`",
+        adapter="kerasbn._keras_private.writes_legacy_file",
+    )
+
+    @pytest.mark.parametrize(("name", "expected"), [("m.h5", {True}), ("m.keras", {False})])
+    @pytest.mark.filterwarnings("ignore")
+    def test_it_knows_the_format(self, tmp_path, name, expected):
+        found = set()
+
+        class Asking(layers.Layer):
+            def get_config(self):
+                found.add(_keras_private.writes_legacy_file())
+                return super().get_config()
+
+        keras.Sequential([keras.Input((3,)), Asking()]).save(tmp_path / name)
+        assert found == expected, self.MESSAGE
+        assert not _keras_private.writes_legacy_file(), self.MESSAGE
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an adapter for TensorFlow")
 class TestCompiledByXla:
     ADAPTER = "kerasbn._tensorflow_private.compiled_by_xla"
