@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import constraints, initializers, ops, regularizers
 
-from kerasbn import _arguments, kernels, moments
+from kerasbn import _arguments, _inputs, kernels, moments
 from kerasbn._normalization import (
     Axes,
     broadcastable,
@@ -143,6 +143,7 @@ class BatchNorm(keras.layers.Layer):
         virtual_batch_size: int | None = None,
         unbiased_variance: bool = False,
         debias: bool = False,
+        statistics: str = "auto",
         **kwargs: Any,
     ) -> None:
         # Autocast would turn a float32 input of 70,000 into infinity under a float16 policy.
@@ -169,6 +170,7 @@ class BatchNorm(keras.layers.Layer):
         self.virtual_batch_size = _arguments.checked_group_size(virtual_batch_size)
         self.unbiased_variance = unbiased_variance
         self.debias = debias
+        self.statistics = statistics
         _arguments.check_groups(self.virtual_batch_size, renorm=renorm, synchronized=synchronized)
         _arguments.check_synchronized(synchronized)
         self.supports_masking = True
@@ -247,12 +249,17 @@ class BatchNorm(keras.layers.Layer):
         if mask is not None:
             mask = ops.convert_to_tensor(mask)
             _arguments.check_mask(mask.shape, inputs.shape)
-        x = cast(ops.convert_to_tensor(inputs), self._statistics_dtype)
-        if training and self.trainable:
-            y = self._normalize_by_batch(x, mask)
+        x, mask, in_form_of_inputs = _inputs.to_dense(
+            inputs, mask, self._statistics_dtype, keep_examples=self.virtual_batch_size is not None
+        )
+        in_training = _arguments.checked_training(training) and self.trainable
+        if self.statistics == "batch" or (in_training and self.statistics == "auto"):
+            y, batch = self._normalize_by_batch(x, mask, portable=not in_training)
+            if in_training:
+                self._update_averages(batch)
         else:
             y = self._normalize_by_moving_averages(x)
-        return cast(y, self.compute_dtype)
+        return in_form_of_inputs(cast(y, self.compute_dtype))
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Sequence[int | None]:
         """Returns the shape of the input."""
@@ -283,7 +290,17 @@ class BatchNorm(keras.layers.Layer):
             "virtual_batch_size": self.virtual_batch_size,
             "unbiased_variance": self.unbiased_variance,
             "debias": self.debias,
+            "statistics": self.statistics,
         }
+
+    @property
+    def statistics(self) -> str:
+        """The statistics that the layer normalizes with: `"auto"`, `"frozen"` or `"batch"`."""
+        return self._statistics
+
+    @statistics.setter
+    def statistics(self, value: str) -> None:
+        self._statistics = _arguments.checked_statistics(value)
 
     def _normalize_by_moving_averages(self, x: Tensor) -> Tensor:
         weights = (self.moving_mean, self.moving_variance, self.gamma, self.beta)
@@ -293,16 +310,19 @@ class BatchNorm(keras.layers.Layer):
             values = (self._broadcastable(w) for w in weights)
         return kernels.normalize(x, *values, epsilon=self.epsilon)
 
-    def _normalize_by_batch(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def _normalize_by_batch(
+        self, x: Tensor, mask: Tensor | None, *, portable: bool
+    ) -> tuple[Tensor, Moments]:
         gamma, beta = self._broadcastable(self.gamma), self._broadcastable(self.beta)
         options: dict[str, Any] = {
             "axes": self._axes,
             "epsilon": self.epsilon,
             "mask": mask,
             "synchronized": self.synchronized,
+            "portable": portable,
         }
         if self.renorm:
-            y, batch = renormalize_batch(
+            return renormalize_batch(
                 x,
                 gamma,
                 beta,
@@ -311,13 +331,12 @@ class BatchNorm(keras.layers.Layer):
                 clipping=self.renorm_clipping or {},
                 **options,
             )
+        return normalize_batch(x, gamma, beta, group_size=self.virtual_batch_size, **options)
+
+    def _update_averages(self, batch: Moments) -> None:
+        if self.renorm:
             self._update_renorm_averages(batch)
-        else:
-            y, batch = normalize_batch(
-                x, gamma, beta, group_size=self.virtual_batch_size, **options
-            )
         self._update_moving_averages(batch)
-        return y
 
     def _update_renorm_averages(self, batch: Moments) -> None:
         rate = moments.update_rate(self.renorm_momentum, False, None)

@@ -50,6 +50,7 @@ def batch_normalize(
     epsilon: float,
     mask: Tensor | None = None,
     synchronized: bool = False,
+    portable: bool = False,
 ) -> tuple[Tensor, Moments]:
     """Normalizes x with its own statistics over `axes`.
 
@@ -64,13 +65,17 @@ def batch_normalize(
             positions are normalized too, but no statistic includes them.
         synchronized: Whether to compute the statistics over all replicas of a `tf.distribute`
             strategy (TensorFlow only).
+        portable: Whether to use only operations that exported models may contain, which excludes
+            TensorFlow's native kernel.
 
     Returns:
         y, in the shape and dtype of x, and the `Moments`, which carry no gradient.
     """
     check_synchronized(synchronized)
-    # Only TensorFlow's kernel takes the option.
-    options = {"synchronized": True} if synchronized else {}
+    # Only TensorFlow's kernel takes these options. The other ones are always portable.
+    options = {"synchronized": synchronized, "portable": portable}
+    if keras.backend.backend() != "tensorflow":
+        options = {}
     return _of_backend().batch_normalize(
         x, gamma, beta, axes=axes, epsilon=epsilon, mask=mask, **options
     )
