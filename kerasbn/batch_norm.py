@@ -48,6 +48,16 @@ class BatchNorm(keras.layers.Layer):
     true. Otherwise it is in inference mode. So `trainable = False` means inference mode, as in
     Keras.
 
+    `layer.statistics` selects the statistics that normalize, and can be set at any time:
+
+        statistics    in training mode             in inference mode
+        "auto"        batch; updates averages      moving averages
+        "frozen"      moving averages              moving averages
+        "batch"       batch; updates averages      batch
+
+    In all states, gamma and beta train if `layer.trainable` is true. A compiled model uses a new value of `trainable` or
+    `statistics` after the next `model.compile`, or after `model.make_train_function(force=True)`.
+
     The input x has the shape (batch, ...) and any rank from 1. The output y has the same shape.
     Each weight has one entry per feature. Its shape is (features,), or with several feature axes,
     the sizes of these axes.
@@ -97,6 +107,8 @@ class BatchNorm(keras.layers.Layer):
             the biased variance. Default `False`, as in Keras.
         debias: Whether to remove the initial values from the moving averages. After t updates, the
             weights of the t batches then sum to one. Default `False`.
+        statistics: Statistics that the layer normalizes with, and initial value of the attribute:
+            `"auto"`, `"frozen"` or `"batch"`, see the table above. Default `"auto"`, as in Keras.
         **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`,
             `activity_regularizer`.
 
@@ -233,18 +245,21 @@ class BatchNorm(keras.layers.Layer):
         """Normalizes the inputs.
 
         Args:
-            inputs: Tensor with the rank and the feature sizes that the layer was built with.
-            training: Whether to use the batch's statistics and to update the moving averages. A
-                layer that is not trainable does neither.
+            inputs: Tensor with the rank and the feature sizes that the layer was built with. It may
+                be sparse, and on TensorFlow ragged.
+            training: Whether to run in training mode. A layer that is not trainable runs in
+                inference mode in any case. A tensor must have a known value.
             mask: Boolean tensor in the shape of the inputs without the last axis; size 1
                 broadcasts. False leaves a position out of the statistics. The layer still
                 normalizes it. A fully masked feature keeps its moving averages.
 
         Returns:
-            Tensor in the shape of the inputs and in the layer's compute dtype.
+            Tensor in the shape of the inputs and in the layer's compute dtype. It is ragged if the
+            inputs are.
 
         Raises:
-            ValueError: If the mask has the wrong shape.
+            ValueError: If the mask has the wrong shape, if the inputs are not real numbers, or if
+                `training` has no known value.
         """
         if mask is not None:
             mask = ops.convert_to_tensor(mask)

@@ -12,7 +12,6 @@ from kerasbn.tools._model_graph import trace
 from kerasbn.tools._models import is_graph
 from kerasbn.tools._wording import counted, listed
 
-
 _REASONS = ("trainable=False", 'statistics="frozen"', "a call with training=False")
 
 

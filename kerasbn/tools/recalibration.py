@@ -220,9 +220,7 @@ def _normalize_by_batch(norm, inputs, mask):
     """Normalizes as a batch norm of either class does in training. Returns y and the moments."""
     dtype = statistics_dtype(norm.compute_dtype)
     group_size = getattr(norm, "virtual_batch_size", None)
-    x, mask, in_form_of_inputs = to_dense(
-        inputs, mask, dtype, keep_examples=group_size is not None
-    )
+    x, mask, in_form_of_inputs = to_dense(inputs, mask, dtype, keep_examples=group_size is not None)
     axes = Axes.of(norm.axis, x.shape)
     y, batch = normalize_batch(
         x,
