@@ -55,8 +55,9 @@ class BatchNorm(keras.layers.Layer):
         "frozen"      moving averages              moving averages
         "batch"       batch; updates averages      batch
 
-    In all states, gamma and beta train if `layer.trainable` is true. A compiled model uses a new value of `trainable` or
-    `statistics` after the next `model.compile`, or after `model.make_train_function(force=True)`.
+    In all states, gamma and beta train if `layer.trainable` is true. A compiled model uses a new
+    value of `trainable` or `statistics` after the next `model.compile`, or after
+    `model.make_train_function(force=True)`.
 
     The input x has the shape (batch, ...) and any rank from 1. The output y has the same shape.
     Each weight has one entry per feature. Its shape is (features,), or with several feature axes,

@@ -1,7 +1,5 @@
 """Steps that are not one call per batch: accumulation, shared layers, overflow, `training`."""
 
-import re
-
 import keras
 import numpy as np
 import pytest
@@ -180,7 +178,7 @@ class TestTraining:
         assert_close(results[0][0], right, axes=0)
 
     def test_several_truth_values(self, modest):
-        with pytest.raises(ValueError, match=r"single truth value.*Pass True or False"):
+        with pytest.raises(ValueError, match=r"(?s)single truth value.*Pass True or False"):
             BatchNorm()(modest((8, 3)), training=np.array([True, False]))
 
     def traced(self, layer, x):
@@ -201,5 +199,5 @@ class TestTraining:
         message = "truth value that is known when the layer is called.*needs a Python bool"
         with pytest.raises(ValueError, match=f"(?s){message}"):
             self.traced(BatchNorm(), x)
-        with pytest.raises(Exception, match=re.compile("bool", re.IGNORECASE)):
+        with pytest.raises((TypeError, AttributeError)):
             self.traced(keras.layers.BatchNormalization(), x)
