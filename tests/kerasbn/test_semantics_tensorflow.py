@@ -69,6 +69,7 @@ def test_recompute_grad(modest, assert_close, how):
         results.append([*step(x), layer.moving_mean])
     for actual, expected in zip(*results, strict=True):
         assert_close(actual, expected, 1e-4)
+    assert_close(results[0][-1], 0.75 * x.numpy().mean(0, "float64"))  # two updates of momentum 0.5
     _, cache = reference.forward(x.numpy(), np.ones(3), np.zeros(3), EPSILON)
     for actual, expected in zip(
         results[0], reference.backward(weight.numpy(), cache), strict=False
