@@ -38,6 +38,8 @@ from kerasbn._arguments import check_synchronized
 from kerasbn.kernels import native
 from kerasbn.moments import Moments, Tensor
 
+_WITH_NATIVE = ("tensorflow", "jax")  # backends with a native kernel
+
 
 def batch_normalize(
     x: Tensor,
@@ -48,6 +50,7 @@ def batch_normalize(
     epsilon: float,
     mask: Tensor | None = None,
     synchronized: bool = False,
+    portable: bool = False,
 ) -> tuple[Tensor, Moments]:
     """Normalizes x with its own statistics over `axes`.
 
@@ -62,13 +65,17 @@ def batch_normalize(
             positions are normalized too, but no statistic includes them.
         synchronized: Whether to compute the statistics over all replicas of a `tf.distribute`
             strategy, or over all processes of `torch.distributed`.
+        portable: Whether to use only operations that exported models may contain, which excludes
+            the native kernel.
 
     Returns:
         y, in the shape and dtype of x, and the `Moments`, which carry no gradient.
     """
     check_synchronized(synchronized)
-    # JAX's kernel and the generic one do not take the option.
+    # JAX's kernel and the generic one do not take `synchronized`.
     options = {"synchronized": True} if synchronized else {}
+    if portable and keras.backend.backend() in _WITH_NATIVE:
+        options["portable"] = True
     return _of_backend().batch_normalize(
         x, gamma, beta, axes=axes, epsilon=epsilon, mask=mask, **options
     )
@@ -113,7 +120,7 @@ def native_status() -> native.Status:
 
     The kernel is loaded by this call or by the first one that needs it.
     """
-    if keras.backend.backend() not in ("tensorflow", "jax"):
+    if keras.backend.backend() not in _WITH_NATIVE:
         return native.Status(False, "only the backends TensorFlow and JAX have one")
     return native.status()
 

@@ -4,7 +4,8 @@ Training: the native kernel (`kerasbn.kernels.native`) on the CPU, if the featur
 neighbouring axes. The plain formula (`kerasbn.kernels.jax_plain`) in all other cases:
 
 - on GPUs and TPUs. JAX lowers a function for each platform, so one trace serves all of them;
-- with a mask, with ghost batches, and for float16 and bfloat16;
+- with a mask, and with ghost batches;
+- for batch statistics in inference, because an exported model has only portable operations;
 - in a process with several CPU devices, because XLA cannot divide a native call among them;
 - where the native kernel could not be built, or is switched off.
 
@@ -31,11 +32,13 @@ def batch_normalize(
     axes: tuple[int, ...],
     epsilon: float,
     mask: Tensor | None = None,
+    portable: bool = False,
 ) -> tuple[Tensor, Moments]:
     """See `kerasbn.kernels.batch_normalize`."""
     vector = tuple(1 if a in axes else size for a, size in enumerate(x.shape))
     gamma = jnp.ones(vector, x.dtype) if gamma is None else gamma
     beta = jnp.zeros(vector, x.dtype) if beta is None else beta
-    if mask is None and jax_native.suits(x, axes) and native.library() is not None:
+    plain = portable or mask is not None
+    if not plain and jax_native.suits(x, axes) and native.library() is not None:
         return jax_native.batch_normalize(x, gamma, beta, axes=axes, epsilon=epsilon)
     return jax_plain.batch_normalize(x, gamma, beta, axes=axes, epsilon=epsilon, mask=mask)

@@ -6,6 +6,7 @@ channels first. The plain formula (`kerasbn.kernels.tensorflow_plain`) in all ot
 - inside a function that XLA compiles, because XLA has no native kernel and fuses the formula;
 - on GPUs and TPUs;
 - with a mask, with statistics over several replicas, and over other axes;
+- for batch statistics in inference, because an exported model has only portable operations;
 - where the native kernel could not be built, or is switched off.
 
 Time of a layer's training step as a multiple of Keras's, on two cores with AVX2:
@@ -63,13 +64,14 @@ def batch_normalize(
     epsilon: float,
     mask: Tensor | None = None,
     synchronized: bool = False,
+    portable: bool = False,
 ) -> tuple[Tensor, Moments]:
     """See `kerasbn.kernels.batch_normalize`."""
     all_replicas = synchronized and not tf.distribute.in_cross_replica_context()
-    if mask is None and not all_replicas and tensorflow_native.suits(x, axes):
-        library = (
-            native.library() if tensorflow_plain.runs_on_cpu() and not compiled_by_xla() else None
-        )
+    plain = portable or all_replicas or mask is not None
+    if not plain and tensorflow_native.suits(x, axes):
+        eligible = tensorflow_plain.runs_on_cpu() and not compiled_by_xla()
+        library = native.library() if eligible else None
         if library is not None:
             return tensorflow_native.batch_normalize(
                 library.operations, x, gamma, beta, axes=axes, epsilon=epsilon
@@ -82,7 +84,14 @@ def batch_normalize(
         x, gamma, beta, mask = (_transpose(t, order) for t in (x, gamma, beta, mask))
         last = tuple(range(rank - len(axes), rank))
         y, moments = batch_normalize(
-            x, gamma, beta, axes=last, epsilon=epsilon, mask=mask, synchronized=synchronized
+            x,
+            gamma,
+            beta,
+            axes=last,
+            epsilon=epsilon,
+            mask=mask,
+            synchronized=synchronized,
+            portable=portable,
         )
         order = [order.index(a) for a in range(rank)]
         return _transpose(y, order), Moments(*(_transpose(t, order) for t in moments))

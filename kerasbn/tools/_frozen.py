@@ -12,6 +12,8 @@ from kerasbn.tools._model_graph import trace
 from kerasbn.tools._models import is_graph
 from kerasbn.tools._wording import counted, listed
 
+_REASONS = ("trainable=False", 'statistics="frozen"', "a call with training=False")
+
 
 def warn_frozen(model: keras.Model, norms: list[keras.Layer]) -> None:
     """Warns once that `recalibrate` is about to change frozen batch norms, and names them.
@@ -21,14 +23,15 @@ def warn_frozen(model: keras.Model, norms: list[keras.Layer]) -> None:
         norms: Batch norms that `recalibrate` is about to change.
     """
     in_inference, paths = _called_in_inference(model)
-    frozen = [norm for norm in norms if not norm.trainable or id(norm) in in_inference]
+    why = {id(norm): _why_frozen(norm, id(norm) in in_inference) for norm in norms}
+    frozen = [norm for norm in norms if why[id(norm)]]
     if not frozen:
         return
     order = {key: place for place, key in enumerate(paths)}
     frozen.sort(key=lambda norm: order.get(id(norm), len(order)))
     names = listed(paths.get(id(norm), norm.name) for norm in frozen)
-    reasons = ["trainable=False"] * any(not norm.trainable for norm in frozen)
-    reasons += ["a call with training=False"] * any(norm.trainable for norm in frozen)
+    found = set(why.values())
+    reasons = [reason for reason in _REASONS if reason in found]
     keep = "layer.trainable"
     if any(norm.trainable for norm in frozen):
         more = ["..."] if len(frozen) > 3 else []
@@ -42,6 +45,11 @@ def warn_frozen(model: keras.Model, norms: list[keras.Layer]) -> None:
         "where=lambda layer: True.",
         stacklevel=3,
     )
+
+
+def _why_frozen(norm, in_inference):
+    is_so = (not norm.trainable, getattr(norm, "statistics", "auto") == "frozen", in_inference)
+    return next((reason for reason, holds in zip(_REASONS, is_so, strict=True) if holds), "")
 
 
 def _called_in_inference(model):

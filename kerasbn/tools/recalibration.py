@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from kerasbn._inputs import to_dense
 from kerasbn._keras_private import replaced_call
 from kerasbn._normalization import Axes, broadcastable, cast, normalize_batch, statistics_dtype
 from kerasbn.batch_norm import BatchNorm
@@ -60,9 +61,10 @@ def recalibrate(
         recalibrate(model, x, where=lambda layer: layer.trainable)
 
     Without `where`, frozen batch norms are recalibrated too, with a warning. A batch norm counts as
-    frozen if it has `trainable=False`, or if a functional model calls it with `training=False`.
-    (Only `trainable=False` freezes it for sure, because `fit` overrides `training=False` in
-    functional models.)
+    frozen if it has `trainable=False` or `statistics="frozen"`, or if a functional model calls it
+    with `training=False`. (The call alone does not freeze it for sure, because `fit` overrides
+    `training=False` in functional models.) A batch norm with `statistics="batch"` gets new moving
+    averages too, and uses them once `statistics` is "auto" again.
 
     With `renorm`, `moving_stddev` changes too. The averages used only in training (`renorm_mean`
     and `renorm_stddev`) and `update_count` do not change. Nothing else in the model changes.
@@ -217,7 +219,8 @@ def _collect(model, variables, found, values, x):
 def _normalize_by_batch(norm, inputs, mask):
     """Normalizes as a batch norm of either class does in training. Returns y and the moments."""
     dtype = statistics_dtype(norm.compute_dtype)
-    x = cast(ops.convert_to_tensor(inputs), dtype)
+    group_size = getattr(norm, "virtual_batch_size", None)
+    x, mask, in_form_of_inputs = to_dense(inputs, mask, dtype, keep_examples=group_size is not None)
     axes = Axes.of(norm.axis, x.shape)
     y, batch = normalize_batch(
         x,
@@ -226,10 +229,10 @@ def _normalize_by_batch(norm, inputs, mask):
         axes=axes,
         epsilon=norm.epsilon,
         mask=mask,
-        group_size=getattr(norm, "virtual_batch_size", None),
+        group_size=group_size,
     )
     count = ops.convert_to_tensor(batch.count, dtype)  # a Python number cannot leave `jax.jit`
-    return cast(y, norm.compute_dtype), batch._replace(count=count)
+    return in_form_of_inputs(cast(y, norm.compute_dtype)), batch._replace(count=count)
 
 
 def _compiled(model: keras.Model, step: Callable[..., Any]) -> Callable[..., Any]:
