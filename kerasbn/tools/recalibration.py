@@ -49,7 +49,8 @@ def recalibrate(
     The first form is that of Ioffe & Szegedy (2015), for batches of equal size. The second form
     sums over batches and allows any size. Here m is the number of values of a feature in one batch:
     its examples times its positions, without masked positions. If a layer is called several times,
-    each call counts as a batch. With `virtual_batch_size`, each ghost batch counts as a batch.
+    as in the cell of an RNN, each call counts as a batch. With `virtual_batch_size`, each ghost
+    batch counts as a batch. If a `tf.distribute` strategy has split a batch, so does each part.
 
     `recalibrate` updates every `BatchNorm` and `keras.layers.BatchNormalization` at any depth,
     including layers in subclassed models. `where` limits it to some layers. The other batch norms
@@ -59,7 +60,7 @@ def recalibrate(
         recalibrate(model, x, where=lambda layer: layer.trainable)
 
     Without `where`, frozen batch norms are recalibrated too, with a warning. A batch norm counts as
-    frozen if it has `trainable=False`, or if a functional model calls it with `training=False`.
+    frozen if it has `trainable=False`, or if all its calls in the model have `training=False`.
     (Only `trainable=False` freezes it for sure, because `fit` overrides `training=False` in
     functional models.)
 
@@ -68,16 +69,23 @@ def recalibrate(
     If an error or Ctrl-C ends the run, nothing changes at all.
 
     Use roughly the batch size of training and a few thousand examples. The cost is that of
-    inference on these examples. A terminal shows a progress bar.
+    inference on these examples. Memory is that of one batch. A model that the backend cannot
+    compile with its statistics, such as one with a batch norm in `keras.ops.while_loop`, runs
+    eagerly, which is slower. A terminal shows a progress bar.
 
     Args:
         model: A built model of any kind. It is changed in place and must not be used elsewhere
             during the call.
-        batches: Inputs, as arrays or as an iterable of batches. Arrays are cut into batches. They
-            may be one array, a dictionary of arrays, a list with one array for each input of the
-            model, or a tuple `(x, y)` or `(x, y, sample_weight)` as for `fit`. The iterable may be
-            a `tf.data.Dataset`, a `keras.utils.PyDataset`, a PyTorch `DataLoader`, a generator or a
-            list, and each batch is an `x` or such a tuple. Targets and sample weights are ignored.
+        batches: Anything that `fit` or `predict` takes, as arrays or as an iterable of batches.
+            Arrays hold all examples along their first axis, and are cut into batches. They may be
+            dense, sparse or ragged, a DataFrame or a Series, or a structure (list, tuple,
+            dictionary) with one array for each input of the model. The iterable may be a
+            `tf.data.Dataset`, also a distributed one, a `keras.utils.PyDataset`, a PyTorch
+            `DataLoader`, a grain data set, a generator or a list. A tuple is `(x,)`, `(x, y)` or
+            `(x, y, sample_weight)`, for all the data or for one batch. Targets and sample weights
+            are ignored. The number of inputs decides what a list of arrays is: `[a, b]` holds both
+            inputs of a model that takes two, and two batches for a model that takes one. `[x]` is
+            one batch, or with `batch_size` the array to cut. `iter([a, b])` is always two batches.
         steps: Number of batches to use. Default `None`: all batches. Endless iterables need it.
         batch_size: Size of the batches that arrays are cut into. The last one may be smaller. For
             arrays only. Default `None`: 32, as in `fit`.
@@ -87,8 +95,9 @@ def recalibrate(
     Raises:
         ValueError: If the model is not built or has no `call`, as a GAN with its own `train_step`.
             If there are no batches, fewer batches than `steps`, or endless batches without `steps`.
-            If a batch is empty or does not fit the model. If a statistic is not finite, or all
-            batches have a single value per feature. If a subclass of a batch norm overrides `call`.
+            If a batch is empty or does not fit the model. If a batch has values that are not
+            finite, or all batches have a single value per feature. If a subclass of a batch norm
+            overrides `call`, or a function that the backend vectorizes calls a batch norm.
 
     Examples:
         >>> import keras, kerasbn, numpy as np
