@@ -138,7 +138,7 @@ def _parts(model, batch):
     if not any(isinstance(leaf, tf.distribute.DistributedValues) for leaf in leaves):
         return [batch]
     replicas = zip(*map(model.distribute_strategy.experimental_local_results, leaves), strict=True)
-    return [tree.pack_sequence_as(batch, part) for part in replicas if tf.shape(part[0])[0] > 0]
+    return [tree.pack_sequence_as(batch, part) for part in replicas if part[0].shape[0]]
 
 
 def _count(batches):

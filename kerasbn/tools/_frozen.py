@@ -78,7 +78,10 @@ def _called_in_inference_by_code(model, norms, x):
 
     The code is the `call` of the user's layers and models. It runs once in training mode.
     """
-    if not any(map(_has_own_code, all_layers(model))):
+    layers = all_layers(model)
+    # Modules of PyTorch have a state that the stateless scope does not protect.
+    unsafe = any(isinstance(layer, keras.layers.TorchModuleWrapper) for layer in layers)
+    if unsafe or not any(map(_has_own_code, layers)):
         return set()
     modes: dict[int, list[bool]] = {}
 

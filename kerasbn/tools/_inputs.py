@@ -37,10 +37,10 @@ def check_fit(model: keras.Model, x: Any, number: int) -> None:
             f"Batch {number} is empty. Expected at least one example. Received: arrays of the "
             f"shapes {shapes}. Leave out this batch."
         )
-    if keras.backend.backend() != "tensorflow":
-        _check_no_text(x, number)
     if is_graph(model):
         _check_inputs(model, x, number)
+    if keras.backend.backend() != "tensorflow":
+        _check_no_text(x, number)
 
 
 def shapes_of(x: Any) -> list[tuple[int | None, ...]]:
@@ -113,7 +113,7 @@ def _check_inputs(model, x, number):
 def _check_no_text(x, number):
     backend = keras.backend.backend()
     for array in tree.flatten(x):
-        if any(word in dtype_name(array) for word in ("str", "<U", "|S")):
+        if any(word in dtype_name(array) for word in ("str", "<U", "|S", "object")):
             raise ValueError(
                 f"Expected numbers. Received in batch {number}: {described(array)}. The backend "
                 f"{backend} has no tensors of text. Turn the text into numbers before the model."

@@ -237,7 +237,7 @@ class TestValues:
         }[kind]()
         size = 30 if kind in ("object", "U1") else None
         if BACKEND != "tensorflow":
-            with pytest.raises(ValueError, match=r"Expected (real )?numbers.*Received.* dtype "):
+            with pytest.raises(ValueError, match=r"Expected: real numbers.*Received.* dtype "):
                 kerasbn.recalibrate(one_norm(shape=(1,)), data, batch_size=size)
             return
         lookup = layers.StringLookup(vocabulary=["a", "b", "c"], output_mode="one_hot")
