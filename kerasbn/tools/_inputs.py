@@ -13,12 +13,19 @@ from kerasbn.tools._wording import counted, described, dtype_name, listed
 
 
 def are_inputs(model: keras.Model, x: Any) -> bool:
-    """Whether a list or tuple has one array for each of the several inputs of a model."""
-    if not isinstance(x, (list, tuple)):
+    """Whether a list or tuple holds the several inputs of a model, one array for each.
+
+    It is flat, or nested as the inputs of the model are. `(x,)`, `(x, y)` and a list of batches do
+    not match, because each of their items holds all inputs.
+    """
+    if not isinstance(x, (list, tuple)) or len(x) < 2:
         return False
-    leaves, inputs = tree.flatten(x), _number_of_inputs(model)
+    inputs, leaves = _inputs_of(model), tree.flatten(x)
     present = [leaf for leaf in leaves if leaf is not None]  # an optional input may be `None`
-    return len(leaves) == inputs > 1 and bool(present) and all(map(is_array, present))
+    if not present or not all(map(is_array, present)):
+        return False
+    flat = len(leaves) == len(x) and _count_leaves(inputs) == len(x)
+    return flat or _skeleton(x) == inputs
 
 
 def check_fit(model: keras.Model, x: Any, number: int) -> None:
@@ -53,22 +60,31 @@ def how_to_convert(x: Any) -> str:
     return " Convert numbers to an array: numpy.asarray(x)." if isinstance(x, (int, float)) else ""
 
 
-def _number_of_inputs(model):
-    """How many arrays a model takes. 1 if it is a subclass that has never been called."""
+def _inputs_of(model):
+    """The containers around the inputs. A subclass has the inputs of its first call."""
+    if isinstance(model, keras.Sequential) and is_graph(model):
+        return _skeleton(model.inputs[0])
     if is_graph(model):
-        return len(model.inputs)
-    shapes = (model.get_build_config() or {}).get("input_shape")
-    return _count_shapes(shapes)
+        return _skeleton(model.input)
+    return _skeleton((model.get_build_config() or {}).get("input_shape"))
 
 
-def _count_shapes(shapes):
-    if isinstance(shapes, dict):
-        return sum(map(_count_shapes, shapes.values()))
-    if isinstance(shapes, (list, tuple)) and any(
-        isinstance(s, (list, tuple, dict)) for s in shapes
-    ):
-        return sum(map(_count_shapes, shapes))
-    return 1
+def _skeleton(structure):
+    """The lists, as tuples, and the dictionaries of a structure. `None` stands for a leaf.
+
+    A tuple of numbers is the shape of an array, and therefore a leaf.
+    """
+    if isinstance(structure, dict):
+        return {key: _skeleton(each) for key, each in structure.items()}
+    containers = isinstance(structure, (list, tuple)) and any(
+        each is not None and not isinstance(each, int) for each in structure
+    )
+    return tuple(map(_skeleton, structure)) if containers else None
+
+
+def _count_leaves(skeleton):
+    inside = list(skeleton.values()) if isinstance(skeleton, dict) else skeleton
+    return 1 if inside is None else sum(map(_count_leaves, inside))
 
 
 def _check_inputs(model, x, number):

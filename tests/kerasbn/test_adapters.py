@@ -170,4 +170,4 @@ def test_remat_is_switched_off_and_on_again():
     assert mode is not None, message
     with _keras_private.without_remat([layer]):
         assert layer._remat_mode is None
-    assert layer._remat_mode is mode
+    assert layer._remat_mode == mode

@@ -324,8 +324,8 @@ class TestStructures:
             def call(self, a, b=None):
                 return a
 
-            def compute_output_shape(self, a, b=None):
-                return a
+            def compute_output_shape(self, a_shape, b_shape=None):
+                return a_shape
 
         model = keras.Model([a, b], norm(First()(a, b)))
         kerasbn.recalibrate(model, [X, None], batch_size=30)
