@@ -131,7 +131,7 @@ def recalibrate(
                 if first and where is None:
                     warn_frozen(model, norms, x)
                 first = False
-                collected = collect(x)
+                collected = tree.map_structure(ops.convert_to_numpy, collect(x))
             for index, statistics in sorted(collected.items(), key=lambda item: int(item[0])):
                 norm = chosen[int(index)]
                 for each in statistics:
@@ -158,7 +158,7 @@ class _Sums:
         Returns:
             Whether all of them are finite.
         """
-        arrays = (np.asarray(ops.convert_to_numpy(each), np.float64) for each in statistics)
+        arrays = (np.asarray(each, np.float64) for each in statistics)
         mean, variance, m = (each.reshape(-1, *shape) for each in np.broadcast_arrays(*arrays))
         self.m = self.m + m.sum(0)
         self.m_mean = self.m_mean + (m * mean).sum(0)
@@ -216,13 +216,20 @@ def _is_finite(tensor):
     return bool(np.isfinite(np.asarray(ops.convert_to_numpy(tensor), np.float64)).all())
 
 
+# Errors of TensorFlow and JAX.
+_TENSOR_LEFT_ITS_FUNCTION = (
+    "InaccessibleTensorError",
+    "UnexpectedTracerError",
+    "TracerArrayConversionError",
+)
+
+
 @contextlib.contextmanager
 def _explained_errors(model, number, x):
     try:
         yield
     except Exception as error:
-        # TensorFlow and JAX raise these for a tensor that leaves the function in which it was made.
-        if type(error).__name__ in ("InaccessibleTensorError", "UnexpectedTracerError"):
+        if type(error).__name__ in _TENSOR_LEFT_ITS_FUNCTION:
             raise ValueError(
                 f"Expected batch norms that run in Python. Received: model '{model.name}', which "
                 "calls a batch norm inside a function that the backend transforms, such as that of "
