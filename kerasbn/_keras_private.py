@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -79,7 +79,7 @@ def cut_by_keras(arrays: Any, size: int) -> Iterable[Any]:
     return (x for ((x,),) in batches)
 
 
-def batches_of_py_dataset(dataset: keras.utils.PyDataset) -> Iterator[Any]:
+def batches_of_py_dataset(dataset: keras.utils.PyDataset) -> Generator[Any, None, None]:
     """The batches of a `PyDataset`, made by its workers, with the calls at both ends of an epoch.
 
     A plain `for` loop over the data set uses no workers.

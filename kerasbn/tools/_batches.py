@@ -8,7 +8,7 @@ import math
 import numbers
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -24,7 +24,7 @@ from kerasbn.tools._wording import counted, described
 
 def input_batches(
     model: keras.Model, batches: Any, steps: int | None, batch_size: int | None, task: str
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any], None, None]:
     """Yields batches of inputs and shows a progress bar on a terminal.
 
     Args:
