@@ -198,3 +198,47 @@ class TestTransformed:
         torch.autograd.grad(y, x, torch.eye(3), is_grads_batched=True, retain_graph=True)
         torch.autograd.grad(y, x, torch.ones(3))
         assert found == [True, False]
+
+
+class TestData:
+    MESSAGE = GONE.format(
+        api="Keras's module keras.src.trainers.data_adapters", adapter="kerasbn._keras_private"
+    )
+
+    def test_arrays_are_recognized(self):
+        sparse = pytest.importorskip("scipy.sparse").eye(3)
+        for array in (np.zeros(3), keras.ops.zeros(3), sparse):
+            assert _keras_private.is_array(array), self.MESSAGE
+        for other in ([1.0], "text", 3, None):
+            assert not _keras_private.is_array(other), self.MESSAGE
+
+    def test_structures_are_cut(self):
+        x = {"a": np.arange(5.0), "b": (np.arange(10.0).reshape(5, 2),)}
+        batches = list(_keras_private.cut_by_keras(x, 3))
+        rows = [len(batch["b"][0]) for batch in batches]
+        assert rows == [3, 2], self.MESSAGE
+        last = keras.ops.convert_to_numpy(batches[1]["a"])
+        np.testing.assert_array_equal(last, [3, 4], err_msg=self.MESSAGE)
+
+    def test_a_py_dataset_yields_its_batches(self):
+        class Two(keras.utils.PyDataset):
+            def __len__(self):
+                return 2
+
+            def __getitem__(self, i):
+                return np.full(3, i), np.zeros(3)
+
+        batches = list(_keras_private.batches_of_py_dataset(Two(workers=2)))
+        assert [x[0] for x, _ in batches] == [0, 1], self.MESSAGE
+
+
+def test_remat_is_switched_off_and_on_again():
+    adapter = "kerasbn._keras_private.without_remat"
+    message = GONE.format(api="Keras's Layer._remat_mode", adapter=adapter)
+    with keras.RematScope(mode="full"):
+        layer = layers.Dense(2)
+    mode = getattr(layer, "_remat_mode", None)
+    assert mode is not None, message
+    with _keras_private.without_remat([layer]):
+        assert layer._remat_mode is None
+    assert layer._remat_mode == mode
