@@ -93,10 +93,10 @@ def opened(path: Path) -> Iterator[Node]:
         shards = [path.with_name(name) for name in dict.fromkeys(itertools.chain(*names))]
     with contextlib.ExitStack() as stack:
         for shard in shards:
-            shard.stat()  # its error names the missing file, unlike that of HDF5
-            file = stack.enter_context(h5py.File(shard, "r"))
+            shard.stat()  # the error names the missing file, unlike that of HDF5
+            contents = stack.enter_context(h5py.File(shard, "r"))
             # `visititems` follows no links into other files.
-            file.visititems(lambda name, item: _add(root, name, item))
+            contents.visititems(lambda name, item: _add(root, name, item))
         yield root
 
 
