@@ -23,7 +23,6 @@ Columns of docs/exports.csv:
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import tempfile
@@ -53,7 +52,7 @@ def main() -> None:
             continue
         for case in exported_models.CASES:
             if kind.mixed or case.dtype == "float32":
-                rows += row(kind, case)
+                rows += rows_of(kind, case)
     table = pd.DataFrame(rows)
     if TABLE.exists():
         others = pd.read_csv(TABLE)
@@ -61,8 +60,8 @@ def main() -> None:
     table.to_csv(TABLE, index=False)
 
 
-def row(kind, case) -> list[dict]:
-    """The case's row, or none if Keras's own layer cannot be exported."""
+def rows_of(kind, case) -> list[dict]:
+    """A row for each counted program, or none if Keras's own layer cannot be exported."""
     x = case.data()
     try:
         theirs = exported(kind, case.build(ours=False), x)
@@ -73,23 +72,26 @@ def row(kind, case) -> list[dict]:
     ours = exported(kind, model, x)
     y = np.asarray(keras.ops.convert_to_numpy(model(x, training=False)), "float32")
     difference = np.abs(ours.outputs.astype("float32") - y).max() / np.abs(y).max()
-    counts = {"ours": len(ours.operations), "keras": len(theirs.operations)}
-    print(f"{kind.name}, {case.name}: {counts['ours']} / {counts['keras']}, {difference:.1e}")
-    return [
+    rows = [
         {
             "backend": kind.backend,
-            "format": kind.name,
+            "format": program,
             "case": case.name,
             "dtype": case.dtype,
-            **counts,
+            "ours": len(operations),
+            "keras": len(theirs.operations[program]),
             "difference": f"{difference:.1e}",
         }
+        for program, operations in ours.operations.items()
     ]
+    for row in rows:
+        print(*row.values(), sep=" | ", flush=True)
+    return rows
 
 
 def exported(kind, model, x) -> export_formats.Exported:
     """The model in a format, by way of a temporary folder."""
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(None):
+    with tempfile.TemporaryDirectory() as folder:
         return kind.export(model, x, Path(folder))
 
 

@@ -19,11 +19,11 @@ there on, rounding errors scale with the feature's spread and not with its offse
   mean as p therefore store it: JAX's that of the first few values, on the CPU; TensorFlow's that of
   all values, under XLA, which stores a sum over all rows.
 
-Inference. y = x a + b with a = gamma / sqrt(variance + epsilon) and b = beta - mean a, as in Keras's
-layer on TensorFlow and JAX. This is the form that converters of models fold. Its two terms cancel at
-large means, but no more than the inputs themselves: y is the exact result for an x and a mean that
-are each off by about one rounding. The table shows the largest error relative to the largest output:
-medians over 50 features of 2000 values, float32 against float64.
+Inference. y = x a + b with a = gamma / sqrt(variance + epsilon) and b = beta - mean a, as in
+Keras's layer on TensorFlow and JAX. This is the form that converters of models fold. Its two terms
+cancel at large means, but no more than the inputs themselves: y is the exact result for an x and a
+mean that are each off by about one rounding. The table shows the largest error relative to the
+largest output: medians over 50 features of 2000 values, float32 against float64.
 
     mean                                             0     10     1000   1e4
     deviation                                        1     0.5    0.5    0.5

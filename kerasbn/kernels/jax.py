@@ -53,8 +53,23 @@ def batch_normalize(
     return y, Moments(jax.lax.stop_gradient(mean), jax.lax.stop_gradient(variance), count)
 
 
-normalize = generic.normalize
 reshape = jnp.reshape
+
+
+def normalize(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    epsilon: float,
+) -> Tensor:
+    """See `kerasbn.kernels.normalize`."""
+    # Exporters to ONNX turn broadcasts of a vector into operations, but fold a reshape.
+    given = (mean, variance, gamma, beta)
+    shaped = (from_vector(t, x.ndim) if t is not None and t.ndim == 1 else t for t in given)
+    return generic.normalize(x, *shaped, epsilon=epsilon)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))

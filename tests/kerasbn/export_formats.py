@@ -19,11 +19,12 @@ class Exported(NamedTuple):
     """An exported model.
 
     Attributes:
-        operations: Names of the operations that compute something, with repetitions.
+        operations: Names of the operations that compute something, with repetitions. For each
+            program that is counted, such as the file and what a runtime makes of it.
         outputs: Outputs of the exported model.
     """
 
-    operations: list[str]
+    operations: dict[str, list[str]]
     outputs: np.ndarray
 
 
@@ -32,7 +33,7 @@ class Format(NamedTuple):
 
     Attributes:
         backend: Keras backend.
-        name: Name in the tests and in the table.
+        name: Name in the tests, and of the program in the table.
         packages: Packages that it needs.
         export: Exports a model to a folder, and runs the result on an input.
         mixed: Whether it takes mixed precision.
@@ -55,19 +56,14 @@ def _signature(model, x):
     return [keras.InputSpec(shape=shape, dtype="float32", name="x")]
 
 
-def _saved_model(model, x, folder, **options):
+def _saved_model(model, x, folder):
     import tensorflow as tf
 
     path = folder / "model"
-    model.export(path, verbose=False, input_signature=_signature(model, x), **options)
+    model.export(path, verbose=False, input_signature=_signature(model, x))
     loaded = tf.saved_model.load(path)
-    return Exported(_in_graph(loaded.signatures["serving_default"]), loaded.serve(x).numpy())
-
-
-def _saved_model_without_xla(model, x, folder):
-    # The graph that converters read. Without these options it is one operation for XLA.
-    options = {"native_serialization": False, "enable_xla": False}
-    return _saved_model(model, x, folder, jax2tf_kwargs=options)
+    operations = _in_graph(loaded.signatures["serving_default"])
+    return Exported({"SavedModel": operations}, loaded.serve(x).numpy())
 
 
 def _own_saved_model(model, x, folder):
@@ -80,7 +76,7 @@ def _own_saved_model(model, x, folder):
     )
     tf.saved_model.save(module, folder / "model")
     serve = tf.saved_model.load(folder / "model").serve
-    return Exported(_in_graph(serve.concrete_functions[0]), serve(x).numpy())
+    return Exported({"tf.saved_model": _in_graph(serve.concrete_functions[0])}, serve(x).numpy())
 
 
 def _in_graph(function):
@@ -106,7 +102,7 @@ def _litert(model, x, folder):
     interpreter.set_tensor(given["index"], x)
     interpreter.invoke()
     operations = [op["op_name"] for op in interpreter._get_ops_details()]
-    return Exported(operations, interpreter.get_tensor(result["index"]))
+    return Exported({"LiteRT": operations}, interpreter.get_tensor(result["index"]))
 
 
 def _onnx(model, x, folder):
@@ -125,20 +121,10 @@ def _onnx(model, x, folder):
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
     (y,) = session.run(None, {given.name: x})
-    kinds = [
-        [n.op_type for n in onnx.load(folder / name).graph.node if n.op_type != "Constant"]
-        for name in ("model.onnx", "optimized.onnx")
-    ]
-    return kinds, y
-
-
-def _onnx_file(model, x, folder):
-    (operations, _), y = _onnx(model, x, folder)
-    return Exported(operations, y)
-
-
-def _onnx_runtime(model, x, folder):
-    (_, operations), y = _onnx(model, x, folder)
+    operations = {
+        name: [n.op_type for n in onnx.load(folder / file).graph.node if n.op_type != "Constant"]
+        for name, file in (("ONNX", "model.onnx"), ("ONNX Runtime", "optimized.onnx"))
+    }
     return Exported(operations, y)
 
 
@@ -152,7 +138,7 @@ def _openvino(model, x, folder):
     compiled = core.compile_model(core.read_model(path), "CPU", exact)
     kinds = [str(op.rt_info["layerType"].value) for op in compiled.get_runtime_model().get_ops()]
     passive = {"Input", "Output", "Const"}
-    return Exported([k for k in kinds if k not in passive], compiled(x)[0])
+    return Exported({"OpenVINO": [k for k in kinds if k not in passive]}, compiled(x)[0])
 
 
 def _torch_export(model, x, folder):
@@ -166,7 +152,7 @@ def _torch_export(model, x, folder):
         program = torch.export.load(path)
     operations = [str(n.target) for n in program.graph.nodes if n.op == "call_function"]
     y = program.module()(torch.from_numpy(x))
-    return Exported(operations, y.detach().float().numpy())
+    return Exported({"torch.export": operations}, y.detach().float().numpy())
 
 
 def _jax_export(model, x, folder):
@@ -180,26 +166,22 @@ def _jax_export(model, x, folder):
     exported = jax.export.deserialize(bytearray(path.read_bytes()))
     kinds = re.findall(r"= \"?stablehlo\.(\w+)", exported.mlir_module())
     passive = {"constant", "broadcast_in_dim", "dynamic_broadcast_in_dim", "reshape"}
-    return Exported([k for k in kinds if k not in passive], np.asarray(exported.call(x)))
+    operations = [k for k in kinds if k not in passive]
+    return Exported({"jax.export": operations}, np.asarray(exported.call(x)))
 
 
 _ALL = [
     Format("tensorflow", "SavedModel", (), _saved_model),
     Format("tensorflow", "tf.saved_model", (), _own_saved_model),
     Format("tensorflow", "LiteRT", ("ai_edge_litert",), _litert),
-    Format("tensorflow", "ONNX", ("tf2onnx", "onnxruntime"), _onnx_file, mixed=False),
-    Format("tensorflow", "ONNX Runtime", ("tf2onnx", "onnxruntime"), _onnx_runtime, mixed=False),
+    Format("tensorflow", "ONNX", ("tf2onnx", "onnxruntime"), _onnx, mixed=False),
     Format("tensorflow", "OpenVINO", ("openvino",), _openvino),
     Format("torch", "torch.export", (), _torch_export),
-    Format("torch", "LiteRT", ("litert_torch",), _litert),
-    Format("torch", "ONNX", ("onnxscript", "onnxruntime"), _onnx_file, mixed=False),
-    Format("torch", "ONNX Runtime", ("onnxscript", "onnxruntime"), _onnx_runtime, mixed=False),
     Format("torch", "OpenVINO", ("openvino",), _openvino),
+    Format("torch", "ONNX", ("onnxscript", "onnxruntime"), _onnx, mixed=False),
+    Format("torch", "LiteRT", ("litert_torch",), _litert),
     Format("jax", "jax.export", (), _jax_export),
     Format("jax", "SavedModel", ("tensorflow",), _saved_model),
-    Format("jax", "SavedModel without XLA", ("tensorflow",), _saved_model_without_xla),
-    Format("jax", "ONNX", ("jax2onnx", "onnxruntime"), _onnx_file, mixed=False),
-    Format("jax", "ONNX Runtime", ("jax2onnx", "onnxruntime"), _onnx_runtime, mixed=False),
-    Format("jax", "OpenVINO", ("openvino", "tensorflow"), _openvino),
+    Format("jax", "ONNX", ("jax2onnx", "onnxruntime"), _onnx, mixed=False),
 ]
 FORMATS = [f for f in _ALL if f.backend == keras.backend.backend()]
