@@ -45,7 +45,7 @@ def main() -> None:
     """Counts for the backend that KERAS_BACKEND selects."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    rows = []
+    rows: list[dict] = []
     for kind in export_formats.FORMATS:
         if kind.missing():
             print(f"{kind.name}: left out, because {', '.join(kind.missing())} is not installed")
@@ -53,11 +53,15 @@ def main() -> None:
         for case in exported_models.CASES:
             if kind.mixed or case.dtype == "float32":
                 rows += rows_of(kind, case)
-    table = pd.DataFrame(rows)
+        write(pd.DataFrame(rows))
+
+
+def write(table: pd.DataFrame) -> None:
+    """Replaces the backend's rows in docs/exports.csv."""
     if TABLE.exists():
-        others = pd.read_csv(TABLE)
-        table = pd.concat([others[others.backend != keras.backend.backend()], table])
-    table.to_csv(TABLE, index=False)
+        old = pd.read_csv(TABLE)
+        table = pd.concat([table, old[old.backend != keras.backend.backend()]])
+    table.sort_values("backend", kind="stable").to_csv(TABLE, index=False)
 
 
 def rows_of(kind, case) -> list[dict]:

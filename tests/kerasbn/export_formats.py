@@ -75,7 +75,8 @@ def _own_saved_model(model, x, folder):
         lambda x: model(x, training=False), [tf.TensorSpec(model.input_shape, "float32")]
     )
     tf.saved_model.save(module, folder / "model")
-    serve = tf.saved_model.load(folder / "model").serve
+    loaded = tf.saved_model.load(folder / "model")
+    serve = loaded.serve
     return Exported({"tf.saved_model": _in_graph(serve.concrete_functions[0])}, serve(x).numpy())
 
 

@@ -24,7 +24,7 @@ def _require(kind):
         pytest.skip(f"{kind.name} needs {', '.join(kind.missing())} (the extra `exports`)")
 
 
-@pytest.mark.parametrize(("kind", "case"), _params())
+@pytest.mark.parametrize(("kind", "case"), list(_params()))
 def test_no_more_operations_than_kerass(tmp_path, assert_close, kind, case):
     _require(kind)
     x = case.data()
@@ -33,6 +33,8 @@ def test_no_more_operations_than_kerass(tmp_path, assert_close, kind, case):
         (tmp_path / "keras").mkdir()
         theirs = kind.export(keras_model, x, tmp_path / "keras")
     except Exception as error:
+        if case.name in exported_models.QUICK:
+            raise
         pytest.skip(f"Keras's own layer cannot be exported: {error!r:.300}")
     (tmp_path / "ours").mkdir()
     ours = kind.export(model, x, tmp_path / "ours")
