@@ -20,7 +20,7 @@ class Exported(NamedTuple):
 
     Attributes:
         operations: Names of the operations that compute something, with repetitions. For each
-            program that is counted, such as the file and what a runtime makes of it.
+            counted program: the file, or the graph that a runtime makes from it.
         outputs: Outputs of the exported model.
     """
 

@@ -1,4 +1,4 @@
-"""Models with one batch norm each, which the tests of exports convert."""
+"""Models with one batch norm each. The tests of exports convert them."""
 
 from __future__ import annotations
 
