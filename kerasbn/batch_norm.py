@@ -276,7 +276,7 @@ class BatchNorm(keras.layers.Layer):
             if in_training:
                 self._update_averages(batch)
         else:
-            y = self._normalize_by_moving_averages(x)
+            y = self._normalize_by_moving_averages(x, trains=in_training)
         return in_form_of_inputs(cast(y, self.compute_dtype))
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Sequence[int | None]:
@@ -331,13 +331,17 @@ class BatchNorm(keras.layers.Layer):
     def statistics(self, value: str) -> None:
         self._statistics = _arguments.checked_statistics(value)
 
-    def _normalize_by_moving_averages(self, x: Tensor) -> Tensor:
+    def _normalize_by_moving_averages(self, x: Tensor, *, trains: bool) -> Tensor:
         weights = (self.moving_mean, self.moving_variance, self.gamma, self.beta)
         if self._axes.last_only:  # vectors broadcast without a reshape
-            values = (None if w is None else self._value(w) for w in weights)
+            mean, variance, gamma, beta = (None if w is None else self._value(w) for w in weights)
         else:
-            values = (self._broadcastable(w) for w in weights)
-        return kernels.normalize(x, *values, epsilon=self.epsilon)
+            mean, variance, gamma, beta = (self._broadcastable(w) for w in weights)
+        if trains:
+            # Subtracts the mean first, so gamma's gradient keeps the digits of large means.
+            x_hat = (x - mean) * ops.rsqrt(variance + self.epsilon)
+            return kernels.scale_and_shift(x_hat, gamma, beta)
+        return kernels.normalize(x, mean, variance, gamma, beta, epsilon=self.epsilon)
 
     def _normalize_by_batch(
         self, x: Tensor, mask: Tensor | None, *, portable: bool

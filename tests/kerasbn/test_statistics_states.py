@@ -111,6 +111,18 @@ def test_gradients_of_frozen_statistics(features, assert_close, run):
     assert_close(result.dbeta, dy.sum(0))
 
 
+def test_the_gradient_of_gamma_keeps_the_digits_of_large_means(features, run):
+    x, dy = features((64, 3), means=(1e4, 2e4), scales=(0.5, 2)), features((64, 3), seed=1)
+    layer = BatchNorm(statistics="frozen")
+    layer.build(x.shape)
+    mean, variance = x.mean(0), x.var(0)
+    layer.set_weights([np.ones(3), np.zeros(3), mean, variance])
+    got = run(layer, x, dy, training=True)
+    mean, variance = mean.astype("float64"), variance.astype("float64")
+    x_hat = (x - mean) / np.sqrt(variance + layer.epsilon)
+    np.testing.assert_allclose(got.dgamma, (dy * x_hat).sum(0), atol=1e-3)
+
+
 def test_gradients_of_batch_statistics_in_inference(features, assert_close, run):
     x, dy = features((10, 3)), features((10, 3), seed=1)
     result = run(layer_with_weights(statistics="batch"), x, dy, training=False)
