@@ -25,9 +25,9 @@ CHANCE = 0.1  # the accuracy of guessing among ten classes
 NEAR_CHANCE = 2 * CHANCE
 
 
-# Function of (data size, number of seeds). Returns a study's default grid: trials by their ids.
-# With None as the number of seeds, the grid has the study's own number.
-Grid = Callable[[DataSize, int | None], Mapping[str, Trial]]
+# Function of (data size, number of seeds, trials table). Returns a study's default grid: trials by
+# their ids. With None as the number of seeds, the grid has the study's own number.
+Grid = Callable[[DataSize, int | None, pd.DataFrame], Mapping[str, Trial]]
 
 
 class StudyTables:
@@ -58,8 +58,8 @@ class StudyTables:
         grid = self._grids(self._folder.name)
         if grid is None:
             return
-        needed = [trial for trial in grid(self._size, None).values() if needs(trial)]
         trials = self._table("trials")
+        needed = [trial for trial in grid(self._size, None, trials).values() if needs(trial)]
         finished = set(trials.trial_id[trials.status != "failed"])
         missing = [trial for trial in needed if trial.id not in finished]
         if missing:
@@ -109,7 +109,8 @@ class StudyTables:
         grid = self._grids(self._folder.name)
         if grid is None:
             return None
-        return frozenset(grid(self._size, int(self._table("trials").seed.max()) + 1))
+        trials = self._table("trials")
+        return frozenset(grid(self._size, int(trials.seed.max()) + 1, trials))
 
     def _table(self, name, *columns):
         """Reads a table with all of its rows."""

@@ -27,8 +27,8 @@ def of_trials(
     Any other output, such as a log file, gets one line per trial.
 
     Args:
-        name: Name of the study.
-        trials: All trials of the study.
+        name: Name of the study, and of its part if it has several.
+        trials: All trials of the study or the part.
         done: Number of trials that were finished before.
 
     Yields:
@@ -49,6 +49,8 @@ def of_trials(
         # The first trials wait for TensorFlow, so a short period would overestimate the time left.
         speed_estimate_period=3600,
     )
+    if not out.is_terminal:
+        out.print(f"{name}: {counted(total - done, 'trial')} to run", highlight=False)
     with bar:
         task = bar.add_task(name, total=total, completed=done, last="starting TensorFlow")
 
