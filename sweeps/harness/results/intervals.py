@@ -98,8 +98,9 @@ def bootstrap(statistic: Callable[..., Any], *samples: ArrayLike, paired: bool) 
     """Any statistic of several samples, with a bootstrap interval over seeds.
 
     The interval is between percentiles of the statistic's values on 9,999 resamples. Its coverage
-    is approximate: for ratios of medians, 94% to 97% with 6 to 20 seeds. Where a statistic is NaN, it could be any number: it counts as minus infinity
-    for the lower end, and as infinity for the upper end.
+    is approximate: for ratios of medians, 94% to 97% with 6 to 20 seeds. Where a statistic is NaN,
+    it could be any number: it counts as minus infinity for the lower end, and as infinity for the
+    upper end.
 
     Args:
         statistic: Function of (samples, axis). It reduces the axis, which holds the seeds, of each
