@@ -51,13 +51,6 @@ def define_flags(values: absl_flags.FlagValues) -> None:
         "Number of seeds of the report. They follow those of the selection, so they are new.",
         at_least=1,
     )
-    define.number(
-        "published_rate",
-        0.01,
-        "Learning rate of the published comparison. The report has it next to the selected rates.",
-        must_be="positive",
-        check=lambda v: v > 0,
-    )
     define.integer(
         "tuning_steps",
         150,
@@ -112,7 +105,7 @@ def follow_up(
         _trial(values, data, *network, rate, seed, evaluated_on="test")
         for network, needed in networks.items()
         if needed <= ids
-        for rate in dict.fromkeys((selected[network], values.published_rate))
+        for rate in dict.fromkeys((selected[network], selection.PUBLISHED))
         for seed in range(first, first + values.report_seeds)
     ]
 
@@ -134,8 +127,91 @@ def _trial(values, data, depth, batch_norm, rate, seed, *, evaluated_on):
     )
 
 
+def report(tables: Tables) -> pd.DataFrame:
+    """Steps of the report, one row per depth, arm and rate.
+
+    Columns:
+        depth, batch_norm: The network.
+        evaluated_on: "test".
+        rate: "published" or "tuned".
+        learning_rate: Its value.
+        median_steps, low, high: Median steps to the target, with its 95% interval. Infinite for a
+            miss.
+        reached, total: Number of seeds that reach the target, and of all.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from sweeps.harness.results import intervals
+    from sweeps.harness.results.tables import with_misses
+    from sweeps.tuned import selection
+
+    rows = []
+    for rate, trials in selection.reported(tables.trials).items():
+        for (depth, batch_norm), group in trials.groupby(selection.NETWORK):
+            steps = with_misses(group.steps_to_target)
+            found = intervals.of_median(steps)
+            rows.append(
+                [
+                    *(depth, batch_norm, "test", rate, group.learning_rate.iloc[0]),
+                    *found[:3],
+                    *(int(np.isfinite(steps).sum()), len(steps)),
+                ]
+            )
+    columns = [*selection.NETWORK, "evaluated_on", "rate", "learning_rate", "median_steps"]
+    columns += ["low", "high", "reached", "total"]
+    return pd.DataFrame(rows, columns=columns).sort_values([*selection.NETWORK, "rate"])
+
+
+def medians(tables: Tables) -> pd.DataFrame:
+    """The table to print: per depth, the selected rates and the steps on the test set.
+
+    Before the second part has run, it has the steps on the validation set.
+    """
+    import pandas as pd
+
+    from sweeps.harness.claims.evidence import in_steps
+    from sweeps.harness.trial import arm_name
+    from sweeps.tuned import selection
+
+    columns: dict[tuple[str, str], dict[int, str]] = {}
+    trials = tables.trials[tables.trials.status != "failed"]
+    for (depth, arm), rate in sorted(selection.rates(trials).items(), key=lambda each: each[0][1]):
+        network = trials[(trials.depth == depth) & (trials.batch_norm == arm)]
+        test = selection.on("test", network)
+        steps = {f"test steps at {selection.PUBLISHED:g}": selection.PUBLISHED, "tuned": rate}
+        columns.setdefault((arm_name(arm), "tuned rate"), {})[depth] = f"{rate:g}"
+        for name, of_steps in steps.items() if len(test) else ():
+            shown = in_steps(test[test.learning_rate == of_steps])
+            columns.setdefault((arm_name(arm), name), {})[depth] = shown
+        if test.empty:
+            shown = in_steps(selection.on("validation", network[network.learning_rate == rate]))
+            columns.setdefault((arm_name(arm), "validation steps"), {})[depth] = shown
+    return pd.DataFrame(columns).fillna("").rename_axis(index="hidden layers").sort_index()
+
+
 def draw(tables: Tables, folder: Path) -> list[Path]:
-    return []
+    """Draws steps by rate, steps by depth at the published and tuned rates, and by tuning budget.
+
+    Also writes the selection, the report and the tuning budgets as tables.
+    """
+    from sweeps.harness.results.store import write_whole
+    from sweeps.tuned import charts, selection
+
+    paths = [charts.steps_by_rate(tables.trials, folder / "steps_by_rate.png")]
+    if not selection.rates(tables.trials):
+        return paths
+    if selection.reported(tables.trials):
+        paths.append(charts.steps_by_depth(tables.trials, folder / "steps_by_depth.png"))
+    paths.append(charts.steps_by_budget(tables.trials, folder / "steps_by_budget.png"))
+    for name, frame in (
+        ("selection", selection.table(tables.trials)),
+        ("report", report(tables)),
+        ("budget", selection.by_budget(tables.trials)),
+    ):
+        paths.append(folder / f"{name}.csv")
+        write_whole(paths[-1], frame.to_csv(index=False).encode())
+    return paths
 
 
 STUDY = Study(
@@ -145,6 +221,22 @@ STUDY = Study(
     follow_up=follow_up,
     varied=("evaluated_on", "depth", "batch_norm", "learning_rate"),
     draw=draw,
+    show=medians,
+    captions={
+        "steps_by_depth.png": (
+            "Compare the two panels: how much of the distance between the arms is left when each "
+            "network has its own learning rate? Vertical bars are 95% intervals of the medians."
+        ),
+        "steps_by_rate.png": (
+            "How wide is the valley of each arm? A ring marks the selected rate. A triangle is a "
+            "run that missed the target."
+        ),
+        "steps_by_budget.png": (
+            "How many rates must one try to come close to the best? Left: the median, over all "
+            "choices of so many rates, of the fewest steps. Right: the share of the choices that "
+            "reach the target at all."
+        ),
+    },
     quick={
         "hidden_units": (300, 200, 100, 50, 25),
         "learning_rate": [0.001, 0.01, 0.1],

@@ -11,9 +11,11 @@ import itertools
 import numpy as np
 import pandas as pd
 
+from sweeps.harness.claims import checks
 from sweeps.harness.results import intervals
-from sweeps.harness.results.tables import with_misses
+from sweeps.harness.results.tables import varying_columns, with_misses
 
+PUBLISHED = 0.01  # learning rate of the published comparison, for both arms
 NETWORK = ["depth", "batch_norm"]
 TOLERATED = 2.0  # largest ratio of a tolerated rate's median to the smallest median
 
@@ -77,16 +79,21 @@ def table(trials: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def medians(trials: pd.DataFrame) -> pd.DataFrame:
-    """The median of every network at every rate: columns depth, batch_norm, learning_rate, steps."""
-    return pd.DataFrame(
-        [
-            {**network, "learning_rate": rate, "steps": np.median(row)}
-            for network, steps in _networks(trials)
-            for rate, row in zip(steps.index, steps.to_numpy(), strict=True)
-        ],
-        columns=[*NETWORK, "learning_rate", "steps"],
-    )
+def reported(trials: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The trials on the test set at the "published" and at the "tuned" rate, if there are any."""
+    test, selected = on("test", trials), rates(trials)
+    tuned = [selected.get((row.depth, row.batch_norm)) for row in test.itertuples()]
+    found = {
+        "published": test[test.learning_rate == PUBLISHED],
+        "tuned": test[test.learning_rate == np.array(tuned, float)],
+    }
+    return {} if any(frame.empty for frame in found.values()) else found
+
+
+def mixed(trials: pd.DataFrame) -> bool:
+    """Whether trials on the validation set differ in more than depth, arm, rate and seed."""
+    known = [*NETWORK, "learning_rate"]
+    return len(varying_columns(on("validation", trials), known)) > len(known)
 
 
 def by_budget(trials: pd.DataFrame) -> pd.DataFrame:
@@ -119,37 +126,36 @@ def by_budget(trials: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def tolerated(steps: np.ndarray, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def tolerated(rates: np.ndarray, medians: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The lowest and the highest rate whose median is at most twice the smallest.
 
     Args:
-        steps: Array of shape (rates, ..., seeds).
         rates: The rates.
+        medians: Array of shape (rates, ...).
 
     Returns:
         Two arrays of shape (...). They are NaN where no median is finite.
     """
-    found = np.median(steps, axis=-1)
-    fits = np.isfinite(found) & (found <= TOLERATED * found.min(axis=0))
-    rates = rates.reshape(-1, *[1] * (found.ndim - 1))
+    fits = np.isfinite(medians) & (medians <= TOLERATED * medians.min(axis=0))
+    rates = rates.reshape(-1, *[1] * (medians.ndim - 1))
     low = np.where(fits, rates, np.inf).min(axis=0)
     high = np.where(fits, rates, -np.inf).max(axis=0)
     return np.where(fits.any(axis=0), (low, high), np.nan)
 
 
-def tolerance(rates: np.ndarray, *steps: np.ndarray) -> np.ndarray:
-    """The highest tolerated rate divided by the lowest; see `tolerated`.
-
-    Args:
-        rates: The rates.
-        steps: For each rate, an array whose last axis has the seeds.
-    """
-    low, high = tolerated(np.stack(steps), rates)
+def tolerance(rates: np.ndarray, medians: np.ndarray) -> np.ndarray:
+    """The highest tolerated rate divided by the lowest; see `tolerated`."""
+    low, high = tolerated(rates, medians)
     return high / low
 
 
 def _networks(trials):
-    """The settings of each network, and its steps on the validation set."""
+    """The depth and arm of each network, and its steps on the validation set.
+
+    There are none if the trials have different settings, because no selection may mix them.
+    """
+    if mixed(trials):
+        return
     for key, group in on("validation", trials).groupby(NETWORK):
         steps = steps_by_rate(group)
         if not steps.empty:
@@ -160,9 +166,9 @@ def _selected(table):
     steps, rates = table.to_numpy(float), table.index.to_numpy(float)
     chosen = best(steps)
     median = intervals.of_median(steps[chosen])
-    low, high = tolerated(steps, rates)
-    ratio = intervals.bootstrap(
-        lambda *samples, axis: tolerance(rates, *samples), *steps, paired=True
+    low, high = tolerated(rates, np.median(steps, axis=-1))
+    ratio = checks.statistic(
+        lambda *medians: tolerance(rates, np.stack(medians)), *[row for _, row in table.iterrows()]
     )
     return {
         "evaluated_on": "validation",

@@ -10,7 +10,7 @@ import pandas as pd
 
 from sweeps.harness.charts import looks
 from sweeps.harness.charts.facets import Series
-from sweeps.harness.results import tables
+from sweeps.harness.results import intervals, tables
 from sweeps.harness.wording import counted
 
 if TYPE_CHECKING:
@@ -21,7 +21,13 @@ _STEP, _SPREAD = 0.12, 0.3
 
 
 def steps_to_target(
-    series: Sequence[Series], ax: Axes, x: str, *, log: bool = False, joined: bool = True
+    series: Sequence[Series],
+    ax: Axes,
+    x: str,
+    *,
+    log: bool = False,
+    joined: bool = True,
+    with_intervals: bool = False,
 ) -> Axes:
     """Draws steps to target against a column. Misses are triangles at their trial's budget.
 
@@ -31,6 +37,7 @@ def steps_to_target(
         x: Column on the horizontal axis. It holds numbers.
         log: Whether the horizontal axis is logarithmic.
         joined: Whether a line joins the medians.
+        with_intervals: Whether each median has a bar for its 95% interval.
     """
     trials = pd.concat([each.trials for each in series])
     shifts = _shifts(len(series), trials[x], log)
@@ -46,6 +53,8 @@ def steps_to_target(
             places[~hit], budgets, s=45, marker="^", facecolors="none", edgecolors=look["color"]
         )
         _medians(ax, group[x], steps, label, look, shift, log=log, joined=joined)
+        if with_intervals:
+            _intervals(ax, group.assign(steps=steps), x, look, shift, log=log)
     if missed:
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter("{x:g}")
@@ -138,6 +147,19 @@ def _medians(ax, x, values, label, look, shift, *, log=False, joined=True):
     places = _shifted(medians.index.to_series(), shift, log)
     look = look if joined else look | {"linestyle": "none", "markersize": 10, "mew": 0}
     ax.plot(places, line, label=f"{label} (median)", lw=2, **look)
+
+
+def _intervals(ax, trials, x, look, shift, *, log):
+    """Draws the interval of each median. It ends at the budget if it has no finite end."""
+    found = {place: intervals.of_median(group.steps) for place, group in trials.groupby(x)}
+    places = _shifted(pd.Series(found.keys()), shift, log)
+    shown = [
+        (place, each.low, min(each.high, trials.max_steps.max()))
+        for place, each in zip(places, found.values(), strict=True)
+        if each.seeds >= intervals.SEEDS_NEEDED
+    ]
+    if shown:
+        ax.vlines(*zip(*shown, strict=True), color=look["color"], lw=5, alpha=0.35, capstyle="butt")
 
 
 def _shifts(count, x, log):
