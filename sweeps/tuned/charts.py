@@ -57,7 +57,7 @@ def steps_by_depth(trials: pd.DataFrame, path: Path) -> Path:
     reported = selection.reported(trials)
 
     def draw(series, ax):
-        ax = charts.steps_to_target(series, ax, "depth", with_intervals=True)
+        ax = charts.steps_to_target(series, ax, "depth")
         ax.set_xlabel("hidden layers")
         ax.set_xticks(sorted(trials.depth.unique()))
         return ax

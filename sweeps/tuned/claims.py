@@ -244,10 +244,9 @@ def _range(arm, rates, table):
     medians = table.median(axis=1).to_numpy()
     low, high = selection.tolerated(rates, medians)
     edge = ", the end of the grid" if rates.min() == low or rates.max() == high else ""
-    return (
-        f"{arm_name(arm)}: from {low:g} to {high:g}{edge}, and {np.isfinite(medians).sum()} of "
-        f"{len(rates)} rates reach the target"
-    )
+    ends = "" if np.isnan(low) else f"from {low:g} to {high:g}{edge}, and "
+    trained = np.isfinite(medians).sum()
+    return f"{arm_name(arm)}: {ends}{trained} of {len(rates)} rates reach the target"
 
 
 def _named(depth, arm):

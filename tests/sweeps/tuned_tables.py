@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from claim_tables import trial
+import claim_tables
+import pandas as pd
 
 RATES = (0.001, 0.01, 0.1)
 SELECTING, REPORTING = range(6), range(6, 16)
 Steps = float | Sequence[float | None] | None  # of all seeds, or of each; None for a miss
+
+
+def trials(*rows: dict[str, Any]) -> pd.DataFrame:
+    """The trials as a table."""
+    return claim_tables.trials(*rows, seeds=1)
 
 
 def of_rates(
@@ -24,7 +30,7 @@ def of_rates(
     """The trials of a network with these steps at each rate."""
     seeds = list(seeds or (SELECTING if evaluated_on == "validation" else REPORTING))
     return [
-        trial(
+        claim_tables.trial(
             depth=depth,
             batch_norm=batch_norm,
             learning_rate=rate,

@@ -1,8 +1,8 @@
 """The rules of the tuned study, on tables made by hand for each verdict."""
 
 import pytest
-from claim_tables import NO, YES, assert_verdict, trials
-from tuned_tables import REPORTING, of_rates, network
+from claim_tables import NO, YES, assert_verdict
+from tuned_tables import REPORTING, network, of_rates, trials
 
 from sweeps.harness import claims
 

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from claim_tables import trials
-from tuned_tables import RATES, of_rates
+
+from tuned_tables import RATES, of_rates, trials
 
 from sweeps.tuned import selection
 
