@@ -7,8 +7,8 @@ layer is Dense, then batch norm if the network has it, then ReLU.
 Held constant: he_normal kernels in hidden layers, Adam at 0.01, batches of 500, and a budget of
 1,000 steps. For each seed, all networks see the same examples in the same order. A trial stops when
 it reaches the target, 90% test accuracy, or 80% on Fashion-MNIST. --learning_rate takes other
-rates, too. They get panels of their own, and the claims are about 0.01 only. `sweeps.tuned` selects
-a rate for each network.
+rates, too, and each has a chart panel. The claims are about 0.01 only. `sweeps.tuned` selects a
+rate for each network.
 
 Claims: Without batch norm, each added layer raises the number of steps to the target. With
 batch norm, that number hardly grows. Each step takes longer with batch norm, so the saving in time

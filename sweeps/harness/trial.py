@@ -145,7 +145,7 @@ class Trial:
 
     @property
     def network(self) -> Trial:
-        """The trial without its seed and its learning rate, which are 0.
+        """The trial with seed 0 and learning rate 0.
 
         Trials with equal networks can share a compiled training step. A learning rate that decays
         is compiled into the step, so it stays.

@@ -88,9 +88,7 @@ def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     ]
 
 
-def follow_up(
-    values: absl_flags.FlagValues, data: DataSize, finished: pd.DataFrame
-) -> list[Trial]:
+def follow_up(values: absl_flags.FlagValues, data: DataSize, finished: pd.DataFrame) -> list[Trial]:
     """The report: trials at the selected and at the published rate, on the test set."""
     from sweeps.tuned import selection
 
@@ -134,7 +132,7 @@ def report(tables: Tables) -> pd.DataFrame:
         depth, batch_norm: The network.
         evaluated_on: "test".
         rate: "published" or "tuned".
-        learning_rate: Its value.
+        learning_rate: The learning rate.
         median_steps, low, high: Median steps to the target, with its 95% interval. Infinite for a
             miss.
         reached, total: Number of seeds that reach the target, and of all.

@@ -92,7 +92,9 @@ def tuning_saves_most(tables: StudyTables) -> Finding:
     )
     verdict = {True: REPRODUCED, False: NOT_REPRODUCED, None: ""}[share.holds]
     verdict = verdict or undecided({"the share of the steps": share})
-    return Finding(measured, report.with_notes(verdict, [(depth, arm) for arm in _ARMS]), report.rows())
+    return Finding(
+        measured, report.with_notes(verdict, [(depth, arm) for arm in _ARMS]), report.rows()
+    )
 
 
 def batch_norm_widens_the_range(tables: StudyTables) -> Finding:
@@ -152,7 +154,7 @@ class _Report(NamedTuple):
         trials = selection.on("test", every)
         if trials.empty:
             raise UndecidedError(
-                "there are no runs on the test set, which are the second part of the study"
+                "there are no runs on the test set; the second part of the study makes them"
             )
         return cls(trials, selected.set_index(selection.NETWORK))
 
@@ -186,7 +188,9 @@ class _Report(NamedTuple):
         """The verdict, with a note on each of these networks whose selection is questionable."""
         notes = {
             "no tried rate reaches the target for": [
-                network for network in networks if not np.isfinite(self._selected(*network).median_steps)
+                network
+                for network in networks
+                if not np.isfinite(self._selected(*network).median_steps)
             ],
             "a better rate may lie outside the grid for": [
                 network for network in networks if self._selected(*network).at_edge

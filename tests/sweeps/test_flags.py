@@ -230,6 +230,33 @@ def test_a_value_that_is_no_number_gets_a_sentence(capsys, name, given, expected
     assert ("commas" in line) == ("commas" in expected or "Separate" in expected)
 
 
+@pytest.mark.parametrize("name", set(STUDIES) - {"initialization"})
+@pytest.mark.parametrize(
+    ("dataset", "given", "target"),
+    [
+        ("mnist", [], 0.9),
+        ("custom", [], 0.9),
+        ("fashion_mnist", [], 0.8),
+        ("fashion_mnist", ["--target_accuracy=0.85"], 0.85),
+    ],
+)
+def test_the_default_target_depends_on_the_data_set(defined, name, dataset, given, target):
+    values = defined(name)
+    values([name, *given])
+    trials = catalog.study(name).trials(values, DataSize(dataset, 60_000))
+    assert {trial.target_accuracy for trial in trials} == {target}
+
+
+def test_depth_takes_several_rates(defined):
+    values = defined("depth")
+    values(["depth", "--learning_rate=0.003,0.01", "--seeds=1"])
+    several = catalog.study("depth").trials(values, DataSize("mnist", 60_000))
+    assert len(several) == 7 * 2 * 2
+    values(["depth", "--learning_rate=0.01", "--seeds=1"])
+    published = catalog.study("depth").trials(values, DataSize("mnist", 60_000))
+    assert [trial for trial in several if trial.learning_rate == 0.01] == published
+
+
 # For each study that trains for epochs: its number of training examples, and flags for an epoch of
 # ten steps.
 EPOCHS = {

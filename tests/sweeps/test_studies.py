@@ -42,6 +42,10 @@ SMALL = {
         *["--epochs=2", "--max_steps=11", "--hidden_units=9", "--dropout=0.5", "--l2=0.001"]
     ],
     "moving_average": ["--max_steps=10", "--hidden_units=9,8"],
+    "tuned": [
+        *["--hidden_units=9", "--learning_rate=0.001,0.1", "--report_seeds=1"],
+        *["--tuning_steps=20", "--max_steps=30", "--target_accuracy=0.5"],
+    ],
 }
 TRIALS = {
     "activation": 2,
@@ -53,6 +57,7 @@ TRIALS = {
     "batch_size": 2 + 3,
     "regularization": 2,
     "moving_average": 1,
+    "tuned": 2 * 2 + 2 * 2,
 }
 DECIDED = {7, 10, 12, 14, 16, 17}
 
@@ -63,7 +68,9 @@ def results(small_data, tmp_path_factory, in_one_process):
     folder = tmp_path_factory.mktemp("results")
     common = [f"--results_dir={folder}", "--seeds=1", "--workers=0"]
     images = ["--dataset=custom", f"--data_dir={small_data}"]
-    batch = {name: ["--batch_size=50"] for name in ("activation", "gradients", "regularization")}
+    batch = {
+        name: ["--batch_size=50"] for name in ("activation", "gradients", "regularization", "tuned")
+    }
     batch["moving_average"] = batch["activation"]
     commands = [
         (
@@ -202,9 +209,9 @@ def test_the_report_has_every_claim_and_every_chart(reported):
     text = (reported / "README.md").read_text()
     page = (reported / "index.html").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| ") and "**" in line]
-    assert [int(row.split("|")[1]) for row in rows] == list(range(1, 26))
+    assert [int(row.split("|")[1]) for row in rows] == list(range(1, 29))
     assert all("**Undecided.**" in row for row in rows)  # none of the trials is a default one
-    assert "0 are not reproduced, and 25 are undecided." in text
+    assert "0 are not reproduced, and 28 are undecided." in text
     for chart in [*reported.rglob("*.png"), *reported.rglob("*.gif")]:
         assert f"]({chart.relative_to(reported)})" in text
         assert f'src="{chart.relative_to(reported)}"' in page

@@ -232,7 +232,7 @@ def _define_training(define):
         "target_accuracy",
         None,
         "Share of the test set to classify correctly, above 0 and at most 1. Default: "
-        f"{_TARGET}, and {_TARGETS['fashion_mnist']} on Fashion-MNIST, which is harder.",
+        f"{_TARGET}, and {_TARGETS['fashion_mnist']} on Fashion-MNIST.",
         must_be="above 0 and at most 1",
         check=lambda v: 0 < v <= 1,
     )

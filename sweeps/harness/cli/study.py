@@ -109,7 +109,7 @@ def default_grid(
         size: Name and size of the data set.
         seeds: Number of seeds. Default: the study's own. A study in two parts always has its own
             number, because other seeds could lead to another second part.
-        table: The trials table, which the trials of a second part depend on. Default: an empty one.
+        table: The trials table. Trials of a second part depend on it. Default: an empty one.
 
     Returns:
         The trials by their ids.
