@@ -90,11 +90,8 @@ def tuning_saves_most(tables: StudyTables) -> Finding:
         f"the published rate of {selection.PUBLISHED:g}, and {of_log.shown('.3g')} of the "
         f"logarithm of their ratio; above {_MOST:g} of the steps counts as most"
     )
-    verdict = {True: REPRODUCED, False: NOT_REPRODUCED, None: ""}[share.holds]
-    verdict = verdict or undecided({"the share of the steps": share})
-    return Finding(
-        measured, report.with_notes(verdict, [(depth, arm) for arm in _ARMS]), report.rows()
-    )
+    verdict = report.with_notes(_verdict(share, "the share"), [(depth, arm) for arm in _ARMS])
+    return Finding(measured, verdict, report.rows())
 
 
 def batch_norm_widens_the_range(tables: StudyTables) -> Finding:
@@ -127,8 +124,7 @@ def batch_norm_widens_the_range(tables: StudyTables) -> Finding:
         f"at {layers(depth)}, the rate tolerance with batch norm is {wider.number} times that of "
         f"plain networks; {'; '.join(words)}"
     )
-    verdict = {True: REPRODUCED, False: NOT_REPRODUCED, None: ""}[wider.holds]
-    return Finding(measured, verdict or undecided({"the ratio of the tolerances": wider}))
+    return Finding(measured, _verdict(wider, "the ratio of the tolerances"))
 
 
 _ARMS = (False, True)
@@ -186,20 +182,13 @@ class _Report(NamedTuple):
 
     def with_notes(self, verdict: str, networks: list[tuple[int, bool]]) -> str:
         """The verdict, with a note on each of these networks whose selection is questionable."""
-        notes = {
-            "no tried rate reaches the target for": [
-                network
-                for network in networks
-                if not np.isfinite(self._selected(*network).median_steps)
-            ],
-            "a better rate may lie outside the grid for": [
-                network for network in networks if self._selected(*network).at_edge
-            ],
-        }
         words = [
             f"{note} {listed(_named(*network) for network in found)}"
-            for note, found in notes.items()
-            if found
+            for note, is_so in (
+                ("no tried rate reaches the target for", lambda s: np.isinf(s.median_steps)),
+                ("a better rate may lie outside the grid for", lambda s: s.at_edge),
+            )
+            if (found := [network for network in networks if is_so(self._selected(*network))])
         ]
         if not words:
             return verdict
@@ -223,6 +212,13 @@ class _Report(NamedTuple):
                 f"there are no runs of {_named(depth, arm)} on the test set at rate {rate:g}"
             )
         return found
+
+
+def _verdict(check, name):
+    """The verdict on a claim about a single number, which has this name."""
+    if check.holds is None:
+        return undecided({name: check})
+    return REPRODUCED if check.holds else NOT_REPRODUCED
 
 
 def _trials(tables):

@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-
 from tuned_tables import RATES, of_rates, trials
 
 from sweeps.tuned import selection

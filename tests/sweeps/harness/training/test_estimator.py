@@ -159,11 +159,9 @@ def test_runs_that_differ_in_their_rate_share_a_compiled_step(optimizer):
 
 
 def test_a_decaying_rate_stays_as_compiled():
-    decaying = trial(learning_rate=0.1, decay_steps=3.0)
-    estimator = Estimator(model_fn, decaying)
-    first, again = (
-        history(estimator, max_steps=4, learning_rate=0.1, decay_steps=3.0).curve for _ in "ab"
-    )
+    net = {"learning_rate": 0.1, "decay_steps": 3.0}
+    estimator = Estimator(model_fn, trial(**net))
+    first, again = (history(estimator, max_steps=4, **net).curve for _ in range(2))
     assert first == again
 
 
