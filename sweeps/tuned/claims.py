@@ -82,6 +82,8 @@ def tuning_saves_most(tables: StudyTables) -> Finding:
     samples = [steps(report.tuned(depth, arm)) for arm in _ARMS]
     samples += [steps(report.published(depth, arm)) for arm in _ARMS]
     of_steps, of_log = statistic(_share, *samples), statistic(_share_of_log, *samples)
+    if np.isinf(samples[0].median()) and np.isinf(samples[2].median()):
+        raise UndecidedError("plain networks miss the target at both rates")
     if not samples[3].median() < samples[2].median():
         raise UndecidedError("batch norm saves no steps at the published rate")
     share = check(of_steps, "above", _MOST)
@@ -108,6 +110,9 @@ def batch_norm_widens_the_range(tables: StudyTables) -> Finding:
     found = {
         arm: selection.steps_by_rate(pick(trials, depth=depth, batch_norm=arm)) for arm in _ARMS
     }
+    for arm, table in found.items():
+        if np.isinf(table.median(axis=1)).all():
+            raise UndecidedError(f"no rate reaches the target for {_named(depth, arm)}")
     plain, normed = found[False], found[True]
     if not plain.index.equals(normed.index):
         raise UndecidedError("the arms were not trained with the same rates")
@@ -244,9 +249,10 @@ def _range(arm, rates, table):
     medians = table.median(axis=1).to_numpy()
     low, high = selection.tolerated(rates, medians)
     edge = ", the end of the grid" if rates.min() == low or rates.max() == high else ""
-    ends = "" if np.isnan(low) else f"from {low:g} to {high:g}{edge}, and "
-    trained = np.isfinite(medians).sum()
-    return f"{arm_name(arm)}: {ends}{trained} of {len(rates)} rates reach the target"
+    return (
+        f"{arm_name(arm)}: from {low:g} to {high:g}{edge}, and {np.isfinite(medians).sum()} of "
+        f"{len(rates)} rates reach the target"
+    )
 
 
 def _named(depth, arm):

@@ -14,20 +14,22 @@ def spread(middle):
     return None if middle is None else [middle + each for each in SPREAD]
 
 
-def study(deep_plain, deep_normed, *, published=(53, 18), plain=17, normed=16):
-    """A study with depths 1 and 7, which selects 0.003 everywhere."""
+def study(deep_plain, deep_normed, *, published=(53, 18)):
+    """A study with depths 1 and 7, which selects 0.003 everywhere.
+
+    Seeds that are fast in other networks are slow in the tuned plain network of depth 7.
+    """
 
     def of(depth, batch_norm, tuned, at_published):
         selecting = {0.001: 60, 0.003: 20, 0.01: 30}
-        return network(
-            depth, batch_norm, selecting, {0.003: spread(tuned), 0.01: spread(at_published)}
-        )
+        return network(depth, batch_norm, selecting, {0.003: tuned, 0.01: spread(at_published)})
 
+    slow = None if deep_plain is None else spread(deep_plain)[::-1]
     return trials(
-        *of(1, False, plain, 20),
-        *of(1, True, normed, 20),
-        *of(7, False, deep_plain, published[0]),
-        *of(7, True, deep_normed, published[1]),
+        *of(1, False, spread(17), 20),
+        *of(1, True, spread(16), 20),
+        *of(7, False, slow, published[0]),
+        *of(7, True, spread(deep_normed), published[1]),
     )
 
 
@@ -57,7 +59,7 @@ def test_growth_with_depth(judge, deep_plain, deep_normed, verdict):
         (28, 16, (None, 18), YES, "1 "),
         (45, 16, (53, 18), NO, "0.171"),
         (33, 16, (53, 18), "undecided", "0.514"),
-        (None, 16, (None, 18), "undecided", "unknown"),
+        (None, 16, (53, 18), NO, "-inf"),
     ],
 )
 def test_share_that_tuning_saves(judge, deep_plain, deep_normed, published, verdict, share):
@@ -71,9 +73,16 @@ def test_the_share_of_the_logarithm_is_shown(judge):
     assert "0.482 [" in finding.measured  # 1 - log(28 / 16) / log(53 / 18)
 
 
-def test_nothing_to_save_is_undecided(judge):
-    with pytest.raises(claims.UndecidedError, match="saves no steps at the published rate"):
-        judge(27, trials=study(28, 16, published=(18, 18)))
+@pytest.mark.parametrize(
+    ("deep_plain", "published", "words"),
+    [
+        (28, (18, 18), "saves no steps at the published rate"),
+        (None, (None, 18), "plain networks miss the target at both rates"),
+    ],
+)
+def test_nothing_to_save_is_undecided(judge, deep_plain, published, words):
+    with pytest.raises(claims.UndecidedError, match=words):
+        judge(27, trials=study(deep_plain, 16, published=published))
 
 
 GRID = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
@@ -99,13 +108,9 @@ def tolerances(plain, normed):
             *((46, 28, 31, 53, None, None), (68, 27, 16, 18, 25, 41), NO),
             "plain: from 0.0003 to 0.01, the end of the grid, and 4 of 6",
         ),
-        (
-            *((90, 40, 28, 53, None, None), (68, 27, 16, 18, 25, [24, 24, 24, 41, 41, 41])),
-            *("undecided", "0.03"),
-        ),
-        (
-            *((None,) * 6, (68, 27, 16, 18, 25, 41), "undecided"),
-            "plain: 0 of 6 rates reach the target",
+        (  # some seeds do not tolerate 0.03
+            *((90, 40, 28, 53, None, None), (68, 27, 16, 18, [31, 31, 31, 31, 40, 40], 41)),
+            *("undecided", "from 0.001 to 0.03"),
         ),
     ],
 )
@@ -113,6 +118,11 @@ def test_rate_tolerance(judge, plain, normed, verdict, words):
     finding = judge(28, trials=tolerances(plain, normed))
     assert_verdict(finding, verdict)
     assert words in finding.measured
+
+
+def test_no_rate_that_reaches_the_target_is_undecided(judge):
+    with pytest.raises(claims.UndecidedError, match="no rate reaches the target for plain"):
+        judge(28, trials=tolerances((None,) * 6, (68, 27, 16, 18, 25, 41)))
 
 
 def honest():
