@@ -239,9 +239,9 @@ STUDY = Study(
         "hidden_units": (300, 200, 100, 50, 25),
         "learning_rate": [0.001, 0.01, 0.1],
         "seeds": 2,
-        "report_seeds": 3,
-        "tuning_steps": 100,
-        "max_steps": 200,
+        "report_seeds": 2,
+        "tuning_steps": 60,
+        "max_steps": 100,
     },
     defaults={
         "learning_rate": [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1],

@@ -303,7 +303,7 @@ FIRST_IDS = {
     "lenet": "ddf7cac3194986b3",
     "moving_average": "f1b98eed2c9663ec",
     "regularization": "c38cce5149a125e3",
-    "tuned": "",
+    "tuned": "953995954a1b5242",
 }
 
 
