@@ -49,8 +49,6 @@ def of_trials(
         # The first trials wait for TensorFlow, so a short period would overestimate the time left.
         speed_estimate_period=3600,
     )
-    if not out.is_terminal:
-        out.print(f"{name}: {counted(total - done, 'trial')} to run", highlight=False)
     with bar:
         task = bar.add_task(name, total=total, completed=done, last="starting TensorFlow")
 

@@ -304,7 +304,10 @@ def _run_part(study, part, parts, trials, dataset, results, values):
     pending = _missing(trials, results, provenance.code_fingerprint(), dataset, values)
     if not pending:
         return 0, 0
-    name = study.name if parts == 1 else f"{study.name}, part {part} of {parts}"
+    name = study.name
+    if parts > 1:
+        name = f"{name}, part {part} of {parts}"
+        print(f"{name}: {counted(len(pending), 'trial')} to run", flush=True)
     return len(pending), _run_trials(study, name, trials, pending, dataset, results, values)
 
 

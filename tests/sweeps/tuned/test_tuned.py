@@ -110,9 +110,9 @@ def test_the_printed_table_says_which_set_it_is_about(runs):
 
 
 def test_progress_shows_both_parts(runs):
-    err = runs["done"]["whole"].stderr
-    assert f"tuned, part 1 of 2: {SELECTING} trials to run" in err
-    assert "tuned, part 2 of 2: " in err
+    out, err = runs["done"]["whole"].stdout, runs["done"]["whole"].stderr
+    assert f"tuned, part 1 of 2: {SELECTING} trials to run" in out
+    assert "tuned, part 2 of 2: " in out
     assert f"{SELECTING}/{SELECTING} " in err
 
 
@@ -122,15 +122,15 @@ def test_a_second_start_has_nothing_left_to_do(runs, whole):
 
 
 def test_a_killed_run_continues_with_what_is_missing(runs, whole):
-    err = runs["done"]["continued"].stderr
-    assert "tuned, part 1 of 2: 1 trial to run" in err
-    assert f"tuned, part 2 of 2: {len(runs['lost']) - 1} trials to run" in err
+    out = runs["done"]["continued"].stdout
+    assert "tuned, part 1 of 2: 1 trial to run" in out
+    assert f"tuned, part 2 of 2: {len(runs['lost']) - 1} trials to run" in out
     pd.testing.assert_frame_equal(read(runs["folders"]["continued"])[RESULT], read(whole)[RESULT])
 
 
 def test_one_arm_and_then_both_give_the_same_as_both(runs, whole):
     assert "plain" not in runs["done"]["arm"].stdout
-    assert f"part 1 of 2: {SELECTING // 2} trials to run" in runs["done"]["both"].stderr
+    assert f"part 1 of 2: {SELECTING // 2} trials to run" in runs["done"]["both"].stdout
     pd.testing.assert_frame_equal(read(runs["folders"]["arm"])[RESULT], read(whole)[RESULT])
 
 
