@@ -6,7 +6,6 @@ drops it or replaces it by the budget. Seeds are along the last axis of every ar
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,13 +15,14 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 CONFIDENCE = 0.95
-# The range of n values misses the median with probability 2 / 2**n.
-SEEDS_NEEDED = math.ceil(1 - math.log2(1 - CONFIDENCE))
+SEEDS_NEEDED = 6  # the range of n values misses the median with probability 2 / 2**n
 _RESAMPLES = 9999
 
 
 class Interval(NamedTuple):
     """A number with its 95% interval. Both ends belong to the interval.
+
+    A comparison with a bound is None if the interval has numbers on both sides of it.
 
     Attributes:
         estimate: The number, measured with all seeds.
@@ -37,12 +37,20 @@ class Interval(NamedTuple):
     seeds: int
 
     def above(self, bound: float) -> bool | None:
-        """Whether the number is above a bound. None: the interval contains the bound."""
-        return True if self.low > bound else False if self.high < bound else None
+        """True if the whole interval is above a bound, False if no part of it is."""
+        return True if self.low > bound else False if self.high <= bound else None
 
     def below(self, bound: float) -> bool | None:
-        """Whether the number is below a bound. None: the interval contains the bound."""
-        return True if self.high < bound else False if self.low > bound else None
+        """True if the whole interval is below a bound, False if no part of it is."""
+        return True if self.high < bound else False if self.low >= bound else None
+
+    def at_least(self, bound: float) -> bool | None:
+        """True if the whole interval is at or above a bound, False if no part of it is."""
+        return True if self.low >= bound else False if self.high < bound else None
+
+    def at_most(self, bound: float) -> bool | None:
+        """True if the whole interval is at or below a bound, False if no part of it is."""
+        return True if self.high <= bound else False if self.low > bound else None
 
     def shown(self, form: str = "g", infinite: str = "infinite") -> str:
         """The number and its interval as text, such as "16 [15, 18]".
@@ -67,7 +75,8 @@ def of_median(values: ArrayLike) -> Interval:
     ordered = np.sort(np.asarray(values, float), axis=-1)
     seeds = ordered.shape[-1]
     rank = int(stats.binom.ppf((1 - CONFIDENCE) / 2, seeds, 0.5))  # 0 if there are too few seeds
-    low, high = (ordered[..., rank - 1], ordered[..., -rank]) if rank else (-np.inf, np.inf)
+    low: Any = ordered[..., rank - 1] if rank else -np.inf
+    high: Any = ordered[..., -rank] if rank else np.inf
     return Interval(np.median(ordered, axis=-1), low, high, seeds)
 
 
@@ -130,8 +139,8 @@ def bootstrap(statistic: Callable[..., Any], *samples: ArrayLike, paired: bool) 
     tail = (1 - CONFIDENCE) / 2
     # These methods do not interpolate, because a number between two infinities would be NaN.
     unknown = np.isnan(values)
-    low = np.quantile(np.where(unknown, -np.inf, values), tail, method="lower", axis=-1)
-    high = np.quantile(np.where(unknown, np.inf, values), 1 - tail, method="higher", axis=-1)
+    low: Any = np.quantile(np.where(unknown, -np.inf, values), tail, method="lower", axis=-1)
+    high: Any = np.quantile(np.where(unknown, np.inf, values), 1 - tail, method="higher", axis=-1)
     return Interval(estimate, low, high, seeds)
 
 
