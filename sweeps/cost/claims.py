@@ -58,12 +58,13 @@ def less_gained_in_seconds(tables: StudyTables) -> Finding:
                 ),
             }
         )
-    last = rows[-1] if rows else {}
+    verdict = all_or_some(checks, "the depth", "at")
+    last = rows[-1]
     measured = (
-        f"with {last.get('Hidden layers')} hidden layers, batch norm divides the steps by "
-        f"{last.get('Gain in steps')} and the seconds by {last.get('Gain in seconds')}"
+        f"with {last['Hidden layers']} hidden layers, batch norm divides the steps by "
+        f"{last['Gain in steps']} and the seconds by {last['Gain in seconds']}"
     )
-    return Finding(measured, all_or_some(checks, "the depth", "at"), rows)
+    return Finding(measured, verdict, rows)
 
 
 def fusing_takes_cost_away(tables: StudyTables) -> Finding:

@@ -42,7 +42,7 @@ def layers(count: int) -> str:
 def listed(items: Iterable[str]) -> str:
     """A list in prose: "a, b and c". Items that contain a comma or an "and" are quoted.
 
-    Commas of intervals do not count.
+    Intervals and quotations may contain either.
     """
     items = list(items)
     if len(items) > 1 and any("," in bare or " and " in bare for bare in map(_bare, items)):
@@ -51,5 +51,5 @@ def listed(items: Iterable[str]) -> str:
 
 
 def _bare(item):
-    """An item without its intervals."""
-    return re.sub(r"\[.*?\]", "", item)
+    """An item without intervals and quotations."""
+    return re.sub(r'\[.*?\]|".*?"', "", item)

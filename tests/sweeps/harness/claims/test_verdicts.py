@@ -39,7 +39,7 @@ def test_all_or_some(cases, verdict):
     ("parts", "verdict"),
     [
         ([YES, NO, OPEN], "depends on the part: it is true that p, but not that q, and it is "),
-        ([YES, OPEN], 'undecided: the 95% interval contains the threshold of "q"'),
+        ([YES, OPEN], 'undecided: the 95% interval contains the threshold for "q"'),
         ([FEW, FEW], "undecided: 5 seeds cannot give"),
     ],
 )
