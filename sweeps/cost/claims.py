@@ -17,6 +17,7 @@ from sweeps.harness.claims.verdicts import Finding, UndecidedError, all_or_some
 from sweeps.harness.claims.wording import MODES, listed
 from sweeps.harness.results import intervals
 from sweeps.harness.results.intervals import SEEDS_NEEDED, Interval
+from sweeps.harness.wording import counted
 
 _MUCH = 0.5  # share of the cost that counts as much of it
 _THE_SAME = 0.05  # largest relative difference between equal costs
@@ -52,14 +53,18 @@ def less_gained_in_seconds(tables: StudyTables) -> Finding:
                 "Gain in steps": ratio(*samples[:2]).shown(".3g"),
                 "Gain in seconds": ratio(*samples[2:]).shown(".3g"),
                 "Second over first (below 1)": less.number,
+                "Fewer seconds with probability": (
+                    f"{intervals.probability_less(samples[3], samples[2]):.2f}"
+                ),
             }
         )
-    last = rows[-1] if rows else {}
+    verdict = all_or_some(checks, "the depth", "at")
+    last = rows[-1]
     measured = (
-        f"with {last.get('Hidden layers')} hidden layers, batch norm divides the steps by "
-        f"{last.get('Gain in steps')} and the seconds by {last.get('Gain in seconds')}"
+        f"with {last['Hidden layers']} hidden layers, batch norm divides the steps by "
+        f"{last['Gain in steps']} and the seconds by {last['Gain in seconds']}"
     )
-    return Finding(measured, all_or_some(checks, "the depth", "at"), rows)
+    return Finding(measured, verdict, rows)
 
 
 def fusing_takes_cost_away(tables: StudyTables) -> Finding:
@@ -142,20 +147,26 @@ def folded_costs_as_plain(tables: StudyTables) -> Finding:
 def _over_plain(rows):
     """The geometric mean over sizes of the time over that of the plain network.
 
-    The interval of each median is that of a box plot's notch, from the quartiles over rounds:
-    1.57 (q3 - q1) / sqrt(rounds) to each side (McGill, Tukey and Larsen 1978). The sizes are
-    measured in different rounds, so the squares of the relative widths add up.
+    The tables hold quartiles over rounds. The interval of a median over n rounds lies between the
+    quantiles 0.5 -+ 0.98 / sqrt(n), which are interpolated from the median and the quartiles. The
+    sizes are measured in different rounds, so the squares of the relative widths add up.
     """
+    if (rounds := min(row.rounds for row in rows)) < SEEDS_NEEDED:
+        raise UndecidedError(
+            f"{counted(rounds, 'round')} cannot give a 95% interval for a median; six are needed"
+        )
     mean = geometric_mean(pd.Series([row.over_plain for row in rows]))
-    rounds = min(row.rounds for row in rows)
-    if rounds < SEEDS_NEEDED:
-        return Interval(mean, -np.inf, np.inf, rounds)
-    widths = [
-        1.57 * (row.over_plain_q3 - row.over_plain_q1) / row.rounds**0.5 / row.over_plain
-        for row in rows
-    ]
-    width = float(np.linalg.norm(widths)) / len(rows)
-    return Interval(mean, mean * (1 - width), mean * (1 + width), rounds)
+    low, high = (
+        np.linalg.norm(
+            [
+                (getattr(row, quartile) / row.over_plain - 1) * 0.98 / 0.25 / row.rounds**0.5
+                for row in rows
+            ]
+        )
+        / len(rows)
+        for quartile in ("over_plain_q1", "over_plain_q3")
+    )
+    return Interval(mean, mean * (1 - low), mean * (1 + high), rounds)
 
 
 def _mean_saved(ratios):

@@ -87,7 +87,8 @@ def plain_tanh_saturates(tables: StudyTables) -> Finding:
         }
         rows.append({"": arm_name(arm), **medians})
     ends = [
-        check(intervals.of_median(share), "at least", 0.1, ".0%") for share in shares[0].values()
+        check(intervals.of_median(share), "at least", 0.1, ".0%")
+        for share in shares[False].values()
     ]
     plain, normed = (sum(shares[arm].values()) for arm in (False, True))
     checks = {

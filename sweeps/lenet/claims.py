@@ -40,10 +40,11 @@ def lenet_loss_falls_at_once(tables: StudyTables) -> Finding:
         "batch norm needs at most two epochs": epochs,
         "plain needs at least twice as many": check(ratio(late, soon), "at least", 2),
     }
+    faster = intervals.probability_less(soon, late)
     measured = (
         f"batch norm needs {epochs.number} epochs to a training loss of {_LOSS:g} (at most 2 are "
         f"needed), and plain {checks['plain needs at least twice as many'].number} times as many "
-        f"(at least 2 times is needed)"
+        f"(at least 2 times is needed); batch norm is faster with probability {faster:.2f}"
     )
     shown = {
         f"plain at {rates.min():g}": late,

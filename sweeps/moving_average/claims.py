@@ -54,9 +54,9 @@ def momentum_decides(tables: StudyTables) -> Finding:
     found = statistic(lambda *m: np.max(m, axis=0) / np.min(m, axis=0), *samples.values())
     more, twice = check(found, "above", seeds), check(found, "at least", _RATIO)
     measured = (
-        f"the slowest momentum takes {more.number} times the steps of the fastest, at which the "
-        f"slowest seed takes {seeds:.2g} times those of the fastest seed; more than that and at "
-        f"least {_RATIO} is needed"
+        f"steps with the slowest momentum over those with the fastest: {more.number}; at least "
+        f"{_RATIO} is needed, and more than {seeds:.2g}, the ratio of the slowest to the fastest "
+        "seed at the fastest momentum"
     )
     rows = _rows(samples)
     if more.holds is False:

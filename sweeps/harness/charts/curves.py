@@ -127,19 +127,19 @@ def statistics(rows: pd.DataFrame, ax: Axes, target: float) -> Axes:
         ax: Axes to draw on.
         target: Target accuracy, drawn as a dashed line.
     """
+    wide = False
     for position, (name, kind) in enumerate(rows.groupby("statistics", sort=False)):
         found = spreads.medians(kind.accuracy, kind.step)
         medians = [each.estimate for each in found.values()]
         style = ["-", "--", "-.", ":"][position % 4]
         color = _COLORS[position % len(_COLORS)]
-        wide = spreads.draw_band(ax, found, color)
-        label = f"{name} ({spreads.NAME})" if wide else name
-        ax.plot([*found], medians, lw=1.8, label=label, color=color, linestyle=style)
+        wide |= spreads.draw_band(ax, found, color)
+        ax.plot([*found], medians, lw=1.8, label=name, color=color, linestyle=style)
     _targets(ax, [target])
     ax.set_ylim(0, 1)
     ax.set_xlim(left=0)
     ax.set_xlabel("training step")
-    ax.set_ylabel("median accuracy on the test set")
+    ax.set_ylabel(f"median accuracy on the test set{f', {spreads.NAME}' if wide else ''}")
     return ax
 
 

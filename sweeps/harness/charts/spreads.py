@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NAME = "95% interval"  # of a median, in legends
 
 
-def medians(values: pd.Series, by: pd.Series) -> dict[float, Interval]:
+def medians(values: pd.Series, by: pd.Series | pd.Index) -> dict[Any, Interval]:
     """The median of the values in each group, by the group's key in increasing order."""
     grouped = values.groupby(by.to_numpy(), sort=True)
     return {key: intervals.of_median(group) for key, group in grouped}
@@ -49,10 +49,13 @@ def draw_bars(
     clipped = np.clip(ends, *limits)
     style = {"color": color, "linestyle": "none", "zorder": 4}
     ax.vlines(places, *clipped, color=color, linewidth=1.3, zorder=4)
-    for end, at, marker in zip(ends, clipped, "v^", strict=True):
+    for infinity, marker in ((np.inf, "^"), (-np.inf, "v")):
+        beyond = (ends == infinity).any(axis=0)
+        limit = clipped.max(axis=0) if infinity > 0 else clipped.min(axis=0)
+        ax.plot(places[beyond], limit[beyond], marker=marker, markersize=6, mew=0, **style)
+    for end, at in zip(ends, clipped, strict=True):
         known = np.isfinite(end)
         ax.plot(places[known], at[known], marker="_", markersize=7, mew=1.3, **style)
-        ax.plot(places[~known], at[~known], marker=marker, markersize=6, mew=0, **style)
     return True
 
 

@@ -111,7 +111,7 @@ def statistic(function: Callable[..., np.ndarray], *samples: pd.Series) -> Inter
 
 
 def rows(checks: Mapping[str, Check], title: str = "") -> list[dict[str, str]]:
-    """A row for each check, for the table below a claim.
+    """The table below a claim, with one row per check.
 
     Args:
         checks: The checks by name.

@@ -42,10 +42,7 @@ def undecided(checks: Mapping[str, Check]) -> str:
     """
     fewest = min(each.seeds for each in checks.values())
     if fewest < SEEDS_NEEDED:
-        return (
-            f"{UNDECIDED}: {counted(fewest, 'seed')} cannot give a 95% interval for a median; six "
-            "are needed"
-        )
+        return _too_few(fewest)
     names = [name for name, each in checks.items() if each.holds is None]
     return f"{UNDECIDED}: the 95% interval contains the threshold for {listed(names)}"
 
@@ -96,13 +93,9 @@ def all_parts(checks: Mapping[str, Check]) -> str:
         "reproduced" if all parts are true, "not reproduced" if none is. If one is true and another
         is not, "depends on the part: ..." with the parts. Otherwise "undecided: ...".
     """
-    verdict = all_or_some(checks, "the part")
-    if verdict.startswith(UNDECIDED) and "threshold" in verdict:
-        names = " and ".join(f'"{part}"' for part in _named(checks, None))
-        return f"{UNDECIDED}: the 95% interval contains the threshold of {names}"
-    if not verdict.startswith(DEPENDS):
-        return verdict
     yes, no, open_ = (_named(checks, answer) for answer in (True, False, None))
+    if not (yes and no):
+        return all_or_some({f'"{part}"': each for part, each in checks.items()}, "the part")
     rest = f", and it is undecided whether {' and '.join(open_)}" if open_ else ""
     return (
         f"{DEPENDS} the part: it is true that {' and '.join(yes)}, but not that "
@@ -119,8 +112,15 @@ def some_of(count: int, total: int, condition: str) -> str:
     if 0 < count < total:
         return f"{DEPENDS} {condition}: it holds for {count} of {total} runs"
     if total < SEEDS_NEEDED:
-        return undecided({"": Check("", "", None, total)})
+        return _too_few(total)
     return REPRODUCED if count else NOT_REPRODUCED
+
+
+def _too_few(seeds):
+    return (
+        f"{UNDECIDED}: {counted(seeds, 'seed')} cannot give a 95% interval for a median; six are "
+        "needed"
+    )
 
 
 def _named(checks, answer):

@@ -75,7 +75,8 @@ def of_median(values: ArrayLike) -> Interval:
     ordered = np.sort(np.asarray(values, float), axis=-1)
     seeds = ordered.shape[-1]
     rank = int(stats.binom.ppf((1 - CONFIDENCE) / 2, seeds, 0.5))  # 0 if there are too few seeds
-    low, high = (ordered[..., rank - 1], ordered[..., -rank]) if rank else (-np.inf, np.inf)
+    low: Any = ordered[..., rank - 1] if rank else -np.inf
+    high: Any = ordered[..., -rank] if rank else np.inf
     return Interval(np.median(ordered, axis=-1), low, high, seeds)
 
 
@@ -138,8 +139,8 @@ def bootstrap(statistic: Callable[..., Any], *samples: ArrayLike, paired: bool) 
     tail = (1 - CONFIDENCE) / 2
     # These methods do not interpolate, because a number between two infinities would be NaN.
     unknown = np.isnan(values)
-    low = np.quantile(np.where(unknown, -np.inf, values), tail, method="lower", axis=-1)
-    high = np.quantile(np.where(unknown, np.inf, values), 1 - tail, method="higher", axis=-1)
+    low: Any = np.quantile(np.where(unknown, -np.inf, values), tail, method="lower", axis=-1)
+    high: Any = np.quantile(np.where(unknown, np.inf, values), 1 - tail, method="higher", axis=-1)
     return Interval(estimate, low, high, seeds)
 
 
