@@ -46,23 +46,17 @@ def plain_steps_grow_when_tuned(tables: StudyTables) -> Finding:
     first, last = min(report.depths), max(report.depths)
     if first == last:
         raise UndecidedError("the claim needs several depths")
-    grown, parts, words = {}, {}, []
-    for arm, relation, part in (
-        (False, "above", "the steps of tuned plain networks grow"),
-        (True, "below", "the steps of tuned networks with batch norm do not grow"),
-    ):
-        found = {depth: steps(report.tuned(depth, arm)) for depth in report.depths}
-        grown[arm] = ratio(found[last], found[first])
-        parts[part] = check(grown[arm], relation, _GROWTH)
-        fastest = min(found, key=lambda depth: found[depth].median())
-        over_fastest = ratio(found[last], found[fastest]).shown(".3g")
-        words.append(
-            f"{arm_name(arm)} {parts[part].number}, and {over_fastest} times the steps of its "
-            f"fastest depth, {layers(fastest)}"
-        )
+    plain, normed = (
+        ratio(steps(report.tuned(last, arm)), steps(report.tuned(first, arm))) for arm in _ARMS
+    )
+    parts = {
+        "tuned plain networks need more steps": check(plain, "above", _GROWTH),
+        "tuned networks with batch norm need no more": check(normed, "below", _GROWTH),
+    }
+    of_plain, of_normed = (each.number for each in parts.values())
     measured = (
-        f"at tuned rates, {layers(last)} need these multiples of the steps of {layers(first)}: "
-        f"{'; '.join(words)}; above {_GROWTH:g} counts as growth"
+        f"at tuned rates, {layers(last)} need {of_plain} times the steps of {layers(first)} "
+        f"without batch norm, and {of_normed} times with it; above {_GROWTH:g} counts as growth"
     )
     verdict = report.with_notes(all_parts(parts), [(d, a) for d in (first, last) for a in _ARMS])
     return Finding(measured, verdict, report.rows())
@@ -180,6 +174,7 @@ class _Report(NamedTuple):
                 "Arm": arm_name(arm),
                 "Selected rate": f"{selected.learning_rate:g}",
                 "Steps at it": in_steps(self.tuned(depth, arm)),
+                "Over the arm's fastest depth": self._over_fastest(depth, arm),
                 f"Steps at {selection.PUBLISHED:g}": in_steps(self.published(depth, arm)),
             }
             for (depth, arm), selected in self.selected.iterrows()
@@ -199,6 +194,11 @@ class _Report(NamedTuple):
             return verdict
         separator = "; " if ":" in verdict or verdict.startswith(DEPENDS) else ": "
         return f"{verdict}{separator}{'; '.join(words)}"
+
+    def _over_fastest(self, depth, arm):
+        """The steps at the selected rate, divided by those of the arm's fastest depth."""
+        found = [steps(self.tuned(other, arm)) for other in self.depths]
+        return ratio(steps(self.tuned(depth, arm)), min(found, key=pd.Series.median)).shown(".3g")
 
     def _selected(self, depth, arm):
         try:
