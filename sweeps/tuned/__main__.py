@@ -177,10 +177,14 @@ def medians(tables: Tables) -> pd.DataFrame:
     for (depth, arm), rate in sorted(selection.rates(trials).items(), key=lambda each: each[0][1]):
         network = trials[(trials.depth == depth) & (trials.batch_norm == arm)]
         test = selection.on("test", network)
-        steps = {f"test steps at {selection.PUBLISHED:g}": selection.PUBLISHED, "tuned": rate}
+        steps = {
+            f"test steps at {selection.PUBLISHED:g}": selection.PUBLISHED,
+            "test steps, tuned": rate,
+        }
         columns.setdefault((arm_name(arm), "tuned rate"), {})[depth] = f"{rate:g}"
         for name, of_steps in steps.items() if len(test) else ():
-            shown = in_steps(test[test.learning_rate == of_steps])
+            found = test[test.learning_rate == of_steps]
+            shown = in_steps(found) if len(found) else ""
             columns.setdefault((arm_name(arm), name), {})[depth] = shown
         if test.empty:
             shown = in_steps(selection.on("validation", network[network.learning_rate == rate]))
