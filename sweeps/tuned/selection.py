@@ -140,7 +140,8 @@ def tolerated(rates: np.ndarray, medians: np.ndarray) -> tuple[np.ndarray, np.nd
     rates = rates.reshape(-1, *[1] * (medians.ndim - 1))
     low = np.where(fits, rates, np.inf).min(axis=0)
     high = np.where(fits, rates, -np.inf).max(axis=0)
-    return np.where(fits.any(axis=0), (low, high), np.nan)
+    known = fits.any(axis=0)
+    return np.where(known, low, np.nan), np.where(known, high, np.nan)
 
 
 def tolerance(rates: np.ndarray, medians: np.ndarray) -> np.ndarray:
