@@ -11,6 +11,7 @@ from sweeps import catalog
 from sweeps.harness import claims
 from sweeps.harness.claims.wording import chart, listed, spelled
 from sweeps.harness.data import PARABOLA
+from sweeps.harness.wording import counted
 
 _SWEEPS = Path(__file__).parents[1]
 _PREFERRED = ("mnist", "fashion_mnist", "mnist_5k")  # data sets, the most informative first
@@ -112,16 +113,16 @@ def summary(decided: list[Decided]) -> str:
             others.setdefault(each.folder.parent.name, []).append(each)
     return " ".join(
         [
-            _counts(f"Of {len(first)} claims", list(first.values())),
-            *(_counts(f"On {name}, of {len(some)} claims", some) for name, some in others.items()),
+            _counts("Of", list(first.values())),
+            *(_counts(f"On {name}, of", some) for name, some in others.items()),
         ]
     )
 
 
-def _counts(subject, decided):
+def _counts(lead, decided):
     counts = collections.Counter(_kind(each.finding.verdict) for each in decided)
     return (
-        f"{subject}, {counts[claims.REPRODUCED]} are reproduced, "
+        f"{lead} {counted(len(decided), 'claim')}, {counts[claims.REPRODUCED]} are reproduced, "
         f"{counts[claims.DEPENDS]} are partly reproduced, {counts[claims.NOT_REPRODUCED]} are not "
         f"reproduced, and {counts[claims.UNDECIDED]} are undecided."
     )
