@@ -142,11 +142,12 @@ def check_batch_axis(size: int | None, axis: int | tuple[int, ...], axes: tuple[
 def check_synchronized(synchronized: bool) -> None:
     """Checks that the backend can synchronize statistics, if that is asked for."""
     backend = keras.backend.backend()
-    if synchronized and backend != "tensorflow":
+    if synchronized and backend not in ("tensorflow", "torch"):
         raise ValueError(
-            "synchronized=True computes statistics over the replicas of a tf.distribute strategy, "
-            f"which needs the TensorFlow backend. Received: the {backend} backend. Leave it out: "
-            "under keras.distribution, a sharded batch already counts as one batch."
+            "synchronized=True computes statistics over the replicas of a tf.distribute strategy "
+            "(TensorFlow) or the processes of torch.distributed (PyTorch). Received: the "
+            f"{backend} backend. Leave it out: under keras.distribution, a sharded batch already "
+            "counts as one batch."
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+from keras.src.backend.common import global_state
 
 
 def all_layers(layer: keras.Layer) -> list[keras.Layer]:
@@ -48,3 +49,12 @@ def replaced_call(layer: keras.Layer, call: Callable[..., Any]) -> Iterator[None
         yield
     finally:
         del vars(layer)["call"]
+
+
+def writes_legacy_file() -> bool:
+    """Whether Keras reads or writes a model's configuration in the format of legacy `.h5` files.
+
+    Keras drops the entry `axis` from such a configuration if it has several axes. So it needs an
+    entry of another name, which other configurations do not have.
+    """
+    return bool(global_state.get_global_attribute("use_legacy_config", False))

@@ -100,7 +100,7 @@ def normalize_batch(
         epsilon: Number added to the variance.
         mask: Keras mask with one entry per position, or `None`.
         group_size: Number of examples in a ghost batch, or `None` for the whole batch.
-        synchronized: Whether to compute the statistics over all replicas (TensorFlow only).
+        synchronized: Whether to compute the statistics over all replicas or processes.
 
     Returns:
         y, in the shape and dtype of x, and the `Moments`. With `group_size`, the moments have the
@@ -143,7 +143,7 @@ def renormalize_batch(
         epsilon: Number added to the variance.
         clipping: Bounds for r and d with any of the keys "rmax", "rmin" and "dmax".
         mask: Keras mask with one entry per position, or `None`.
-        synchronized: Whether to compute the statistics over all replicas (TensorFlow only).
+        synchronized: Whether to compute the statistics over all replicas or processes.
 
     Returns:
         y, in the shape and dtype of x, and the `Moments` of the batch.

@@ -9,6 +9,7 @@ import keras
 from keras import constraints, initializers, ops, regularizers
 
 from kerasbn import _arguments, kernels, moments
+from kerasbn._keras_private import writes_legacy_file
 from kerasbn._normalization import (
     Axes,
     broadcastable,
@@ -84,9 +85,10 @@ class BatchNorm(keras.layers.Layer):
             `"dmax"` (bound of |d|). `None` means no bounds. Default `None`.
         renorm_momentum: Weight of the old average in `renorm_mean` and `renorm_stddev`. Default
             0.99.
-        synchronized: Whether all replicas of a `tf.distribute` strategy share their statistics.
-            Masks are supported. This option works on TensorFlow only. On JAX, a batch that
-            `keras.distribution` shards already counts as one batch. Default `False`.
+        synchronized: Whether all replicas of a `tf.distribute` strategy, or all processes of
+            `torch.distributed`, share their statistics. Masks are supported. JAX does not have this
+            option: a batch that `keras.distribution` shards already counts as one batch. Default
+            `False`.
         virtual_batch_size: Number of examples in a ghost batch (Hoffer et al. 2017), at least 2. In
             training mode, the layer splits each batch into ghost batches of this many examples. The
             last one may be smaller. Each ghost batch is normalized by itself. The moving averages
@@ -261,8 +263,10 @@ class BatchNorm(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the values of all options."""
+        several = isinstance(self.axis, tuple) and writes_legacy_file()
         return {
             **super().get_config(),
+            **({"axes": self.axis} if several else {}),
             "axis": self.axis,
             "momentum": self.momentum,
             "epsilon": self.epsilon,
@@ -284,6 +288,15 @@ class BatchNorm(keras.layers.Layer):
             "unbiased_variance": self.unbiased_variance,
             "debias": self.debias,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> BatchNorm:
+        """Creates a layer from the values of its options."""
+        # In a legacy `.h5` file, because Keras drops the `axis` of such a file if it is a sequence.
+        if "axes" in config:
+            others = {key: value for key, value in config.items() if key != "axes"}
+            config = {**others, "axis": config["axes"]}
+        return super().from_config(config)
 
     def _normalize_by_moving_averages(self, x: Tensor) -> Tensor:
         weights = (self.moving_mean, self.moving_variance, self.gamma, self.beta)

@@ -25,9 +25,10 @@ def from_keras(model: keras.Model) -> keras.Model:
     Subclasses of `BatchNormalization` stay, because they may compute something else.
 
     The returned model and its layers are new, and `model` does not change. The new model is not
-    compiled. Calling `compile` starts with a fresh optimizer. A custom model class keeps its class
-    if the constructor accepts only `inputs` and `outputs`. Otherwise, it becomes a plain Keras
-    model.
+    compiled. Calling `compile` starts with a fresh optimizer. A custom model class stays,
+    with its methods, if its constructor takes `inputs` and `outputs` (or `layers`, for a Sequential
+    model) and `name`, and if `get_config` returns the values of all its other arguments. A class
+    whose constructor makes the layers itself becomes a plain Keras model.
 
     Args:
         model: Built Sequential or functional model. It may contain nested models.

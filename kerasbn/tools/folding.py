@@ -67,8 +67,7 @@ def fold(model: keras.Model, verbose: bool = False) -> keras.Model:
     activity regularizer.
 
     The folded model is not compiled. Call `compile` to evaluate it or to train it as a network
-    without batch norm. A custom model class keeps its class if the constructor accepts only
-    `inputs` and `outputs`. Otherwise, it becomes a plain Keras model.
+    without batch norm. A custom model class stays as in `kerasbn.from_keras`.
 
     Args:
         model: Built Sequential or functional model. It may contain nested models. Batch norms

@@ -1,4 +1,4 @@
-"""The private APIs of Keras and TensorFlow that kerasbn uses still exist and do what it needs."""
+"""The private APIs that kerasbn uses still exist and do what it needs."""
 
 import keras
 import numpy as np
@@ -95,6 +95,27 @@ class TestReplacedCall:
         assert "call" not in vars(norm)
 
 
+class TestWritesLegacyFile:
+    MESSAGE = GONE.format(
+        api="Keras's global attribute `use_legacy_config`",
+        adapter="kerasbn._keras_private.writes_legacy_file",
+    )
+
+    @pytest.mark.parametrize(("name", "expected"), [("m.h5", {True}), ("m.keras", {False})])
+    @pytest.mark.filterwarnings("ignore")
+    def test_it_knows_the_format(self, tmp_path, name, expected):
+        found = set()
+
+        class Asking(layers.Layer):
+            def get_config(self):
+                found.add(_keras_private.writes_legacy_file())
+                return super().get_config()
+
+        keras.Sequential([keras.Input((3,)), Asking()]).save(tmp_path / name)
+        assert found == expected, self.MESSAGE
+        assert not _keras_private.writes_legacy_file(), self.MESSAGE
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an adapter for TensorFlow")
 class TestCompiledByXla:
     ADAPTER = "kerasbn._tensorflow_private.compiled_by_xla"
@@ -127,3 +148,53 @@ class TestCompiledByXla:
         from kerasbn._tensorflow_private import compiled_by_xla
 
         assert not compiled_by_xla()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="an adapter for PyTorch")
+class TestTransformed:
+    ADAPTER = "kerasbn._torch_private.transformed"
+
+    def test_the_private_apis_exist(self):
+        import torch
+        from torch.autograd import forward_ad
+
+        name = "_are_functorch_transforms_active"
+        exists(torch._C, name, f"torch._C.{name}", self.ADAPTER)
+        api = "torch.autograd.forward_ad._current_level"
+        exists(forward_ad, "_current_level", api, self.ADAPTER)
+        name, adapter = "is_legacy_batchedtensor", "kerasbn._torch_private.batched"
+        exists(torch._C._functorch, name, f"torch._C._functorch.{name}", adapter)
+
+    def test_it_knows_transforms_and_forward_mode(self):
+        import torch
+        from torch.autograd import forward_ad
+
+        from kerasbn._torch_private import transformed
+
+        found = []
+
+        def ask(x):
+            found.append(transformed())
+            return x.sum()
+
+        x = torch.ones(2, 3)
+        torch.func.grad(ask)(x)
+        torch.func.jvp(ask, (x,), (x,))
+        torch.func.vmap(ask)(x)
+        with forward_ad.dual_level():
+            ask(x)
+        assert found == [True] * 4
+        assert not transformed()
+
+    def test_it_knows_batches_of_gradients(self):
+        import torch
+
+        from kerasbn._torch_private import batched
+
+        found = []
+        x = torch.ones(3, requires_grad=True)
+        y = x * 2
+        y.register_hook(lambda dy: found.append(batched(dy)))
+        torch.autograd.grad(y, x, torch.eye(3), is_grads_batched=True, retain_graph=True)
+        torch.autograd.grad(y, x, torch.ones(3))
+        assert found == [True, False]
