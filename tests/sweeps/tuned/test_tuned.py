@@ -12,8 +12,8 @@ from sweeps.tuned.__main__ import STUDY
 
 FLAGS = [
     *["--dataset=custom", "--hidden_units=20,10", "--batch_size=50", "--target_accuracy=0.6"],
-    *["--learning_rate=0.1,0.001,0.01", "--seeds=2", "--report_seeds=2", "--tuning_steps=30"],
-    *["--max_steps=60", "--exact_until=8", "--workers=0"],
+    *["--learning_rate=0.1,0.001,0.01", "--seeds=2", "--report_seeds=2", "--tuning_steps=60"],
+    *["--max_steps=80", "--exact_until=8", "--workers=0"],
 ]
 RESULT = ["trial_id", "status", "reached", "steps_to_target", "final_accuracy"]
 SELECTING, NETWORKS = 2 * 2 * 3 * 2, 2 * 2
@@ -63,20 +63,17 @@ def test_the_selection_has_all_rates_and_the_report_other_seeds(whole):
     assert len(first) == SELECTING
     assert set(first.seed) == {0, 1}
     assert set(second.seed) == {2, 3}
-    assert set(first.max_steps) == {30}
-    assert set(second.max_steps) == {60}
+    assert set(first.max_steps) == {60}
+    assert set(second.max_steps) == {80}
     assert set(second.eval_every) == {1}
     assert set(trials.validation_examples) == {400 // 6}
 
 
 def test_the_report_has_the_selected_and_the_published_rate(whole):
     trials = read(whole)
-    steps = trials.steps_to_target.fillna(np.inf)
-    medians = (
-        trials.assign(steps=steps)[trials.evaluated_on == "validation"]
-        .groupby(["depth", "batch_norm", "learning_rate"])
-        .steps.median()
-    )
+    trials["steps"] = trials.steps_to_target.fillna(np.inf)
+    validation = trials[trials.evaluated_on == "validation"]
+    medians = validation.groupby(["depth", "batch_norm", "learning_rate"]).steps.median()
     for network, group in trials[trials.evaluated_on == "test"].groupby(["depth", "batch_norm"]):
         best = medians.loc[network]
         assert np.isfinite(best.min())
@@ -137,7 +134,7 @@ def test_one_arm_and_then_both_give_the_same_as_both(runs, whole):
 BAD = {
     "--validation_examples=400": "--validation_examples=400 leaves none of the 400 training images",
     "--validation_examples=360": "--batch_size=50 is more than the 40 training images",
-    "--eval_every=31": "--eval_every=31 is more than --tuning_steps=30",
+    "--eval_every=61": "--eval_every=61 is more than --tuning_steps=60",
     "--tuning_steps=0": "tuning_steps=0",
     "--report_seeds=0": "report_seeds=0",
     "--learning_rate=0.1,0": "learning_rate",
