@@ -5,26 +5,28 @@ from __future__ import annotations
 import numpy as np
 
 from sweeps.harness.claims import Claim
+from sweeps.harness.claims.checks import check, ratio
 from sweeps.harness.claims.evidence import (
     CHANCE,
     NEAR_CHANCE,
     StudyTables,
     in_steps,
-    median_percent,
-    median_steps,
     pick,
-    within,
+    steps,
 )
 from sweeps.harness.claims.verdicts import (
-    NOT_REPRODUCED,
     REPRODUCED,
     Finding,
     UndecidedError,
     all_or_some,
+    some_of,
+    undecided,
 )
-from sweeps.harness.claims.wording import listed, spelled
+from sweeps.harness.claims.wording import listed, network, spelled
+from sweeps.harness.results import intervals
 
 _ACTIVATIONS = ("relu", "elu", "leaky_relu")
+_ABOUT_AS_MANY = 2  # largest ratio of steps
 
 
 def sigmoid_needs_batch_norm(tables: StudyTables) -> Finding:
@@ -44,28 +46,33 @@ def sigmoid_needs_batch_norm(tables: StudyTables) -> Finding:
     sigmoid = pick(trials, activation="sigmoid", batch_norm=True)
     relu = pick(trials, activation="relu", batch_norm=True)
     stuck = int((plain.best_accuracy <= NEAR_CHANCE).sum())
-    if not np.isfinite(median_steps(relu)):
+    if not np.isfinite(steps(relu).median()):
         raise UndecidedError("the baseline, ReLU with batch norm, does not reach the target")
-    as_relu = within(median_steps(sigmoid), 2 * median_steps(relu))
-    words = (
-        f"plain sigmoid has a median best accuracy of {median_percent(plain.best_accuracy)} "
-        f"(chance is {CHANCE:.0%}), and {stuck}/{len(plain)} runs stay near chance, at "
-        f"{NEAR_CHANCE:.0%} or below; median steps with batch norm: sigmoid {in_steps(sigmoid)}, "
-        f"ReLU {in_steps(relu)} (at most twice as many count as about as many)"
+    as_relu = check(ratio(steps(sigmoid), steps(relu)), "at most", _ABOUT_AS_MANY)
+    share = intervals.of_share(stuck, len(plain)).shown(".0%")
+    best = intervals.of_median(plain.best_accuracy).shown(".1%")
+    measured = (
+        f"{stuck}/{len(plain)} plain sigmoid networks stay near chance; with batch norm, sigmoids "
+        f"need {as_relu.number} times the steps of ReLUs"
     )
-    if not stuck:
-        return Finding(words, NOT_REPRODUCED)
-    if stuck < len(plain):
-        return Finding(
-            words, f"depends on the seed: {stuck} of {len(plain)} plain runs stay near chance"
-        )
-    if not as_relu:
-        return Finding(
-            words,
+    rows = [
+        {"": f"Best accuracy of {network('sigmoid', False)}", "Median": best},
+        {
+            "": f"Share of these at {NEAR_CHANCE:.0%} or below (chance: {CHANCE:.0%})",
+            "Median": share,
+        },
+        {"": f"Steps of {network('sigmoid', True)}", "Median": in_steps(sigmoid)},
+        {"": f"Steps of {network('relu', True)}", "Median": in_steps(relu)},
+    ]
+    verdict = some_of(stuck, len(plain), "the seed")
+    if verdict == REPRODUCED and as_relu.holds is None:
+        verdict = undecided({"the steps": as_relu})
+    if verdict == REPRODUCED and not as_relu.holds:
+        verdict = (
             "depends on the part: plain sigmoids stay near chance, but with batch norm they need "
-            "more than twice the steps of ReLUs",
+            "more than twice the steps of ReLUs"
         )
-    return Finding(words, REPRODUCED)
+    return Finding(measured, verdict, rows)
 
 
 def elu_and_leaky_relu_resist(tables: StudyTables) -> Finding:
@@ -79,16 +86,21 @@ def elu_and_leaky_relu_resist(tables: StudyTables) -> Finding:
     """
     trials = pick(tables.trials("activation", "steps_to_target"), batch_norm=False)
     groups = {name: pick(trials, activation=name) for name in _ACTIVATIONS}
-    steps = listed(f"{spelled(name)} {in_steps(group)}" for name, group in groups.items())
-    words = f"median steps without batch norm: {steps}"
-    bound = median_steps(groups["relu"])
-    if not np.isfinite(bound):
+    relu = steps(groups["relu"])
+    if not np.isfinite(relu.median()):
         raise UndecidedError("the baseline, plain ReLU, does not reach the target")
-    holds = {
-        spelled(name): within(median_steps(groups[name]), bound) for name in ("elu", "leaky_relu")
+    checks = {
+        spelled(name): check(ratio(steps(groups[name]), relu), "at most", 1)
+        for name in ("elu", "leaky_relu")
     }
-    reason = f"{listed(holds)} need more steps than ReLU"
-    return Finding(words, all_or_some(holds, "the activation", reason=reason))
+    shown = listed(f"{name} {each.number}" for name, each in checks.items())
+    measured = f"steps without batch norm over those of ReLU: {shown}; at most 1 is needed"
+    rows = [
+        {"": network(name, False), "Median steps": in_steps(group)}
+        for name, group in groups.items()
+    ]
+    reason = f"{listed(checks)} need more steps than ReLU"
+    return Finding(measured, all_or_some(checks, "the activation", reason=reason), rows)
 
 
 CLAIMS = {

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from sweeps.batch_size.kinds import BATCH_NORM, GROUP_NORM, RENORM, kinds
 from sweeps.harness.claims import Claim
+from sweeps.harness.claims.checks import check, ratio, sample, statistic
 from sweeps.harness.claims.evidence import CHANCE, NEAR_CHANCE, StudyTables, pick
 from sweeps.harness.claims.verdicts import Finding, UndecidedError, all_or_some, all_parts, some_of
 from sweeps.harness.claims.wording import listed
+from sweeps.harness.results import intervals
 
 _WORSE = 1.5  # smallest ratio of errors at which a kind of normalization gets worse
 _RECOVERED = 0.9  # largest ratio of errors at which renorm recovers some accuracy
@@ -23,11 +27,12 @@ def nothing_learned_from_one(tables: StudyTables) -> Finding:
     """
     trials = pick(_kinds(tables), kind=BATCH_NORM, batch_size=1)
     stuck = int((trials.error >= 1 - NEAR_CHANCE).sum())
-    words = (
-        f"at batch size 1, the median accuracy is {1 - trials.error.median():.1%} (chance is "
-        f"{CHANCE:.0%}), and {stuck}/{len(trials)} runs stay at {NEAR_CHANCE:.0%} or below"
+    accuracy = intervals.of_median(1 - trials.error).shown(".1%")
+    measured = (
+        f"{stuck}/{len(trials)} runs at batch size 1 stay at {NEAR_CHANCE:.0%} or below (chance is "
+        f"{CHANCE:.0%}); the median accuracy is {accuracy}"
     )
-    return Finding(words, some_of(stuck, len(trials), "the seed"))
+    return Finding(measured, some_of(stuck, len(trials), "the seed"))
 
 
 def small_batches_hurt_batch_norm(tables: StudyTables) -> Finding:
@@ -40,23 +45,36 @@ def small_batches_hurt_batch_norm(tables: StudyTables) -> Finding:
     Depends on the part: only one of the two holds.
     Not reproduced: neither holds.
     """
-    ratios, words = {}, []
+    trials = _kinds(tables)
+    found, rows = {}, []
     for kind in (BATCH_NORM, GROUP_NORM):
-        errors = pick(_kinds(tables), kind=kind).groupby("batch_size").error.median()
-        errors = errors[errors.index > 1]
+        of_kind = pick(trials, kind=kind)
+        errors = {
+            size: sample(group, "error")
+            for size, group in of_kind.groupby("batch_size")
+            if size > 1
+        }
         if len(errors) < 2:
             raise UndecidedError(f"the claim needs {kind} at several batch sizes above 1")
-        ratios[kind] = errors.iloc[0] / errors.min()
-        words.append(
-            f"with {kind}, the median test error is {errors.iloc[0]:.1%} at batch size "
-            f"{errors.index[0]}, and {errors.min():.1%} at the best size, {errors.idxmin()}"
-        )
-    words.append(f"{_WORSE:g} times the lowest error or more counts as worse")
-    parts = {
-        "batch norm gets worse": ratios[BATCH_NORM] >= _WORSE,
-        "group norm does not get worse": ratios[GROUP_NORM] < _WORSE,
+        found[kind] = statistic(lambda *m: m[0] / np.min(m, axis=0), *errors.values())
+        rows += [
+            {
+                "Kind": kind,
+                "Batch size": str(size),
+                "Median test error": intervals.of_median(each).shown(".1%"),
+            }
+            for size, each in errors.items()
+        ]
+    checks = {
+        "batch norm gets worse": check(found[BATCH_NORM], "at least", _WORSE),
+        "group norm does not get worse": check(found[GROUP_NORM], "below", _WORSE),
     }
-    return Finding("; ".join(words), all_parts(parts))
+    shown = listed(f"{found[kind].shown('.3g')} with {kind}" for kind in found)
+    measured = (
+        f"error at the smallest batch size over the lowest error: {shown}; {_WORSE:g} or more "
+        "counts as worse"
+    )
+    return Finding(measured, all_parts(checks), rows)
 
 
 def renorm_recovers(tables: StudyTables) -> Finding:
@@ -71,20 +89,30 @@ def renorm_recovers(tables: StudyTables) -> Finding:
     trials = _kinds(tables)
     trials = trials[trials.batch_size.between(2, 8)]
     errors = {
-        kind: pick(trials, kind=kind).groupby("batch_size").error.median()
+        kind: {size: sample(group, "error") for size, group in of_kind.groupby("batch_size")}
         for kind in (BATCH_NORM, RENORM)
+        for of_kind in [pick(trials, kind=kind)]
     }
     plain, renorm = errors.values()
-    sizes = [size for size in plain.index if size in renorm.index]
-    found = listed(
-        f"{renorm[size]:.1%} instead of {plain[size]:.1%} at batch size {size}" for size in sizes
+    checks = {
+        str(size): check(ratio(renorm[size], plain[size]), "at most", _RECOVERED)
+        for size in plain
+        if size in renorm
+    }
+    shown = listed(f"{each.number} at batch size {size}" for size, each in checks.items())
+    measured = (
+        f"test error with renorm over that of batch norm: {shown}; at most {_RECOVERED:g} counts "
+        "as recovery"
     )
-    words = (
-        f"with renorm, the median test error is {found}; {_RECOVERED:g} times the error or less "
-        "counts as recovery"
-    )
-    holds = {str(size): renorm[size] <= _RECOVERED * plain[size] for size in sizes}
-    return Finding(words, all_or_some(holds, "the batch size", "at"))
+    rows = [
+        {"Batch size": str(size)}
+        | {
+            f"Median test error with {kind}": intervals.of_median(of_kind[size]).shown(".1%")
+            for kind, of_kind in errors.items()
+        }
+        for size in map(int, checks)
+    ]
+    return Finding(measured, all_or_some(checks, "the batch size", "at"), rows)
 
 
 def _kinds(tables):

@@ -11,10 +11,13 @@ import pandas as pd
 
 from sweeps.cost.ratios import geometric_mean
 from sweeps.harness.claims import Claim
+from sweeps.harness.claims.checks import both, check, check_between, ratio, sample, statistic
 from sweeps.harness.claims.evidence import StudyTables, pick
 from sweeps.harness.claims.verdicts import Finding, UndecidedError, all_or_some
 from sweeps.harness.claims.wording import MODES, listed
-from sweeps.harness.results.tables import median, with_misses
+from sweeps.harness.results import intervals
+from sweeps.harness.results.intervals import SEEDS_NEEDED, Interval
+from sweeps.harness.wording import counted
 
 _MUCH = 0.5  # share of the cost that counts as much of it
 _THE_SAME = 0.05  # largest relative difference between equal costs
@@ -24,35 +27,44 @@ _TO_TARGET = ["steps_to_target", "seconds_to_target"]
 def less_gained_in_seconds(tables: StudyTables) -> Finding:
     """Claim 3, from the depth study's networks with kerasbn's layer in graph mode.
 
-    The claim holds at a depth if a step with batch norm takes longer than a plain one in at least
-    three of four rounds, and batch norm divides the median seconds to the target by a smaller
-    factor than the median steps.
+    The claim holds at a depth if a step with batch norm takes longer than a plain one, and batch
+    norm divides the median seconds to the target by a smaller factor than the median steps: the
+    first factor over the second is below 1.
 
     Reproduced: the claim holds at every depth.
     Depends on the depth: the claim holds at some depths.
     Not reproduced: the claim holds at no depth.
     """
-    steps = tables.read("steps", "what", "size", "mode", "contender", "over_plain", "over_plain_q1")
-    steps = pick(steps, what="dense net", mode="graph", contender="kerasbn")
-    steps = steps.set_index(steps["size"].astype(int))
+    names = ("size", "over_plain", "over_plain_q1", "over_plain_q3", "rounds")
+    costs = tables.read("steps", "what", "mode", "contender", *names)
+    costs = pick(costs, what="dense net", mode="graph", contender="kerasbn")
+    costs = {int(row.size): _over_plain([row]) for row in costs[[*names]].itertuples(index=False)}
     gains = _gains(tables.of_study("depth"))
-    depths = [depth for depth in steps.index if depth in gains.index]
-    costs, fewer, less = (
-        listed(f"{values[depth]:.2f}" for depth in depths)
-        for values in (steps.over_plain, gains.steps, gains.seconds)
-    )
-    holds = {
-        str(depth): bool(
-            steps.over_plain_q1[depth] > 1 and gains.seconds[depth] < gains.steps[depth]
+    checks, rows = {}, []
+    for depth in [depth for depth in costs if depth in gains]:
+        samples = gains[depth]
+        cost = check(costs[depth], "above", 1)
+        less = check(statistic(_gain_in_seconds_over_gain_in_steps, *samples), "below", 1)
+        checks[str(depth)] = both(cost, less)
+        rows.append(
+            {
+                "Hidden layers": str(depth),
+                "Cost of a step over plain (above 1)": cost.number,
+                "Gain in steps": ratio(*samples[:2]).shown(".3g"),
+                "Gain in seconds": ratio(*samples[2:]).shown(".3g"),
+                "Second over first (below 1)": less.number,
+                "Fewer seconds with probability": (
+                    f"{intervals.probability_less(samples[3], samples[2]):.2f}"
+                ),
+            }
         )
-        for depth in depths
-    }
+    verdict = all_or_some(checks, "the depth", "at")
+    last = rows[-1]
     measured = (
-        f"with {listed(map(str, depths))} hidden layers, a step costs {costs} times as much with "
-        f"batch norm as without; batch norm divides the steps to the target by {fewer}, and the "
-        f"seconds by {less}"
+        f"with {last['Hidden layers']} hidden layers, batch norm divides the steps by "
+        f"{last['Gain in steps']} and the seconds by {last['Gain in seconds']}"
     )
-    return Finding(measured, all_or_some(holds, "the depth", "at"))
+    return Finding(measured, verdict, rows)
 
 
 def fusing_takes_cost_away(tables: StudyTables) -> Finding:
@@ -60,7 +72,7 @@ def fusing_takes_cost_away(tables: StudyTables) -> Finding:
 
     The cost is the time of batch norm written by hand as separate operations. The claim holds for a
     method of fusing and a kind of input (rows, such as 500x100, or images or sequences) if the
-    method saves at least half of that time.
+    method saves at least half of that time. The intervals are over sizes of the input.
 
     Reproduced: the claim holds for every method and kind of input.
     Depends on the method and the input: the claim holds for some of them.
@@ -73,21 +85,27 @@ def fusing_takes_cost_away(tables: StudyTables) -> Finding:
     )
     unfused = _times(layers, "graph", "by hand")
     methods = {"a kernel": ("graph", "kerasbn"), "XLA": ("xla", "by hand")}
-    words, holds = [], {}
+    checks, rows = {}, []
     for method, (mode, contender) in methods.items():
         left = (_times(layers, mode, contender) / unfused).dropna()
-        for name, ratios in left.groupby(level="input", sort=False):
-            saved = 1 - geometric_mean(ratios)
-            words.append(
-                f"{saved:.0%} with {method} on {name} ({1 - ratios.max():.0%} to "
-                f"{1 - ratios.min():.0%})"
+        for kind, ratios in left.groupby(level="input", sort=False):
+            name = f"{method} on {kind}"
+            checks[name] = check(_mean_saved(ratios), "at least", _MUCH, ".0%")
+            least, most = 1 - ratios.max(), 1 - ratios.min()
+            rows.append(
+                {
+                    "Fusing by": name,
+                    "Saved": checks[name].number,
+                    "Least and most over sizes": f"{least:.0%} to {most:.0%}",
+                    "Sizes": str(len(ratios)),
+                }
             )
-            holds[f"{method} on {name}"] = saved >= _MUCH
+    shown = listed(f"{each.number} with {name}" for name, each in checks.items())
     measured = (
-        f"of the time of separate operations, fusing saves {listed(words)}; {_MUCH:.0%} or more "
+        f"share of the time of separate operations that fusing saves: {shown}; {_MUCH:.0%} or more "
         "counts as much"
     )
-    return Finding(measured, all_or_some(holds, "the method and the input"))
+    return Finding(measured, all_or_some(checks, "the method and the input"), rows)
 
 
 def folded_costs_as_plain(tables: StudyTables) -> Finding:
@@ -100,24 +118,68 @@ def folded_costs_as_plain(tables: StudyTables) -> Finding:
     Depends on the network and the mode: the claim holds for some of them.
     Not reproduced: the claim holds for none of them.
     """
-    passes = tables.read("inference", "what", "size", "mode", "contender", "over_plain")
+    names = ("over_plain", "over_plain_q1", "over_plain_q3", "rounds")
+    passes = tables.read("inference", "what", "size", "mode", "contender", *names)
     passes = pick(passes[passes.what != "layer"], contender="folded").dropna(subset=["over_plain"])
-    words, holds = [], {}
-    for (what, mode), rows in passes.groupby(["what", "mode"], sort=False):
-        multiple = geometric_mean(rows.over_plain)
-        spread = f" ({rows.over_plain.min():.2f} to {rows.over_plain.max():.2f})"
+    checks, rows = {}, []
+    for (what, mode), group in passes.groupby(["what", "mode"], sort=False):
         name = f"{what} {MODES.get(mode, mode)}"
-        words.append(f"{name} {multiple:.2f}{spread if len(rows) > 1 else ''}")
-        holds[name] = abs(multiple - 1) <= _THE_SAME
-    return Finding(
-        f"inference time of the folded network divided by that of the plain one: {listed(words)}; "
-        f"{1 - _THE_SAME:.2f} to {1 + _THE_SAME:.2f} counts as equal",
-        all_or_some(holds, "the network and the mode"),
+        mean = _over_plain(list(group.itertuples()))
+        checks[name] = check_between(mean, 1 - _THE_SAME, 1 + _THE_SAME, ".2f")
+        rows.append(
+            {
+                "Network": name,
+                "Time over that of the plain network": checks[name].number,
+                "Least and most over sizes": (
+                    f"{group.over_plain.min():.2f} to {group.over_plain.max():.2f}"
+                ),
+                "Sizes": str(len(group)),
+            }
+        )
+    shown = listed(f"{name} {each.number}" for name, each in checks.items())
+    measured = (
+        f"time of the folded network over that of the plain one: {shown}; {1 - _THE_SAME:.2f} to "
+        f"{1 + _THE_SAME:.2f} counts as equal"
     )
+    return Finding(measured, all_or_some(checks, "the network and the mode"), rows)
+
+
+def _over_plain(rows):
+    """The geometric mean over sizes of the time over that of the plain network.
+
+    The tables hold quartiles over rounds. The interval of a median over n rounds lies between the
+    quantiles 0.5 -+ 0.98 / sqrt(n), which are interpolated from the median and the quartiles. The
+    sizes are measured in different rounds, so the squares of the relative widths add up.
+    """
+    if (rounds := min(row.rounds for row in rows)) < SEEDS_NEEDED:
+        raise UndecidedError(
+            f"{counted(rounds, 'round')} cannot give a 95% interval for a median; six are needed"
+        )
+    mean = geometric_mean(pd.Series([row.over_plain for row in rows]))
+    low, high = (
+        np.linalg.norm(
+            [
+                (getattr(row, quartile) / row.over_plain - 1) * 0.98 / 0.25 / row.rounds**0.5
+                for row in rows
+            ]
+        )
+        / len(rows)
+        for quartile in ("over_plain_q1", "over_plain_q3")
+    )
+    return Interval(mean, mean * (1 - low), mean * (1 + high), rounds)
+
+
+def _mean_saved(ratios):
+    """One minus the geometric mean of ratios, with a bootstrap interval over them."""
+
+    def saved(logarithms, axis):
+        return 1 - np.exp(np.mean(logarithms, axis=axis))
+
+    return intervals.bootstrap(saved, np.log(ratios.to_numpy(float)), paired=False)
 
 
 def _gains(tables):
-    """Plain over batch norm in median steps and seconds to the target, by depth.
+    """Steps and seconds to the target by depth: plain steps, batch norm's steps, and the seconds.
 
     A depth at which one of the medians is infinite is left out.
     """
@@ -126,17 +188,20 @@ def _gains(tables):
     trials = trials[~trials.batch_norm | (trials.bn_layer == "kerasbn")]
     gains = {}
     for depth, group in trials.groupby("depth"):
-        of_arm = {
-            arm: np.array([median(with_misses(rows[name])) for name in _TO_TARGET])
-            for arm, rows in group.groupby("batch_norm")
-        }
-        if len(of_arm) == 2 and np.isfinite([*of_arm.values()]).all():
-            gains[depth] = of_arm[False] / of_arm[True]
+        samples = [
+            sample(group[group.batch_norm == arm], name) for name in _TO_TARGET for arm in (0, 1)
+        ]
+        if all(len(each) and np.isfinite(each.median()) for each in samples):
+            gains[depth] = samples
     if not gains:
         raise UndecidedError(
             "there is no depth at which the median of both arms reaches the target"
         )
-    return pd.DataFrame.from_dict(gains, orient="index", columns=["steps", "seconds"])
+    return gains
+
+
+def _gain_in_seconds_over_gain_in_steps(plain_steps, steps, plain_seconds, seconds):
+    return (plain_seconds / seconds) / (plain_steps / steps)
 
 
 def _times(layers, mode, contender):

@@ -151,6 +151,6 @@ def _spec(setting, layers):
         ),
         optimizer=keras.optimizers.SGD(0.1),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        draw_weights=lambda params: None,
+        prepare=lambda params: None,
         batch_size=setting.batch_size,
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from sweeps.harness.claims import Claim
-from sweeps.harness.claims.evidence import StudyTables, steps_by, within
-from sweeps.harness.claims.verdicts import NOT_REPRODUCED, REPRODUCED, Finding
+from sweeps.harness.claims.checks import check, ratio, statistic
+from sweeps.harness.claims.evidence import StudyTables, in_steps, steps, steps_by
+from sweeps.harness.claims.verdicts import NOT_REPRODUCED, REPRODUCED, Finding, undecided
 from sweeps.harness.claims.wording import layers, listed
 
 _NEARLY = 1.5  # largest ratio of steps that counts as nearly the same
@@ -15,20 +18,34 @@ _NEARLY = 1.5  # largest ratio of steps that counts as nearly the same
 def plain_steps_grow(tables: StudyTables) -> Finding:
     """Claim 1, from the median steps to the target at each depth, without batch norm.
 
-    Reproduced: every added layer takes more steps.
+    Reproduced: every added layer takes more steps: the ratio of the medians is above 1.
     Depends on the layer: the deepest network needs more steps than the shallowest, but some of the
         added layers take no more steps.
     Not reproduced: the deepest network needs no more steps than the shallowest.
     """
-    medians, words = _steps_by_depth(tables, batch_norm=False)
-    adds = medians.to_numpy()[1:] > medians.to_numpy()[:-1]  # no differences of infinities
-    if adds.all():
-        return Finding(words, REPRODUCED)
-    if medians.iloc[-1] <= medians.iloc[0]:
-        return Finding(words, NOT_REPRODUCED)
-    depths = list(medians.index)
-    stalls = [f"from {depths[i]} to {depths[i + 1]}" for i in np.flatnonzero(~adds)]
-    return Finding(words, f"depends on the layer: the steps do not grow {listed(stalls)} layers")
+    groups = steps_by(tables, "depth", batch_norm=False)
+    found = {depth: steps(group) for depth, group in groups.items()}
+    checks = {
+        f"{layers(deep)} instead of {shallow}": check(
+            ratio(found[deep], found[shallow]), "above", 1
+        )
+        for shallow, deep in pairwise(found)
+    }
+    first, last = min(found), max(found)
+    whole = check(ratio(found[last], found[first]), "above", 1)
+    measured = f"{layers(last)} need {whole.number} times the steps of {layers(first)}"
+    rows = _medians(groups)
+    for row, each in zip(rows[1:], checks.values(), strict=True):
+        row["Steps over those of one layer less (above 1)"] = each.number
+    if whole.holds is False:
+        return Finding(measured, NOT_REPRODUCED, rows)
+    stalls = [name for name, each in checks.items() if each.holds is False]
+    if stalls and whole.holds:
+        verdict = f"depends on the layer: the steps do not grow with {listed(stalls)}"
+        return Finding(measured, verdict, rows)
+    if all(each.holds for each in checks.values()):
+        return Finding(measured, REPRODUCED, rows)
+    return Finding(measured, undecided(checks), rows)
 
 
 def batch_norm_steps_stay(tables: StudyTables) -> Finding:
@@ -39,25 +56,39 @@ def batch_norm_steps_stay(tables: StudyTables) -> Finding:
         most 1.5 times the shallowest network's.
     Not reproduced: the largest median is more than 1.5 times the shallowest network's, or infinite.
     """
-    medians, words = _steps_by_depth(tables, batch_norm=True)
-    words += f"; at most {_NEARLY:g} times as many count as nearly the same"
-    if within(medians.max(), _NEARLY * medians.min()):
-        return Finding(words, REPRODUCED)
-    if within(medians.max(), _NEARLY * medians.iloc[0]):
-        most, least = medians.index[medians == medians.max()].max(), medians.idxmin()
+    groups = steps_by(tables, "depth", batch_norm=True)
+    found = [steps(group) for group in groups.values()]
+    over_least = statistic(lambda *m: np.max(m, axis=0) / np.min(m, axis=0), *found)
+    over_first = statistic(lambda *m: np.max(m, axis=0) / m[0], *found)
+    least, first = (check(each, "at most", _NEARLY) for each in (over_least, over_first))
+    shallowest = layers(min(groups))
+    measured = (
+        f"the largest median is {least.number} times the smallest, and {first.number} times that "
+        f"of {shallowest}; at most {_NEARLY:g} times counts as nearly the same"
+    )
+    rows = _medians(groups)
+    if least.holds:
+        return Finding(measured, REPRODUCED, rows)
+    if least.holds is None:
+        return Finding(measured, undecided({"the smallest median": least}), rows)
+    if first.holds is None:
+        return Finding(measured, undecided({f"the median of {shallowest}": first}), rows)
+    if first.holds:
         return Finding(
-            words,
-            f"depends on the baseline depth: {layers(most)} need "
-            f"{medians.max() / medians.iloc[0]:.2g} times the steps of {layers(medians.index[0])}, "
-            f"but {medians.max() / medians.min():.2g} times the steps of {layers(least)}",
+            measured,
+            f"depends on the baseline depth: the slowest depth needs {first.number} times the "
+            f"steps of {shallowest}, but {least.number} times those of the fastest depth",
+            rows,
         )
-    return Finding(words, NOT_REPRODUCED)
+    return Finding(measured, NOT_REPRODUCED, rows)
 
 
-def _steps_by_depth(tables, *, batch_norm):
-    """The median steps at each depth, as numbers and in words."""
-    medians, words = steps_by(tables, "depth", batch_norm=batch_norm)
-    return medians, f"median steps by number of hidden layers: {words}"
+def _medians(groups):
+    """A row for each depth with its median steps."""
+    return [
+        {"Hidden layers": str(depth), "Median steps": in_steps(group)}
+        for depth, group in groups.items()
+    ]
 
 
 CLAIMS = {

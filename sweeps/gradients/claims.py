@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from sweeps.harness.claims import Claim
+from sweeps.harness.claims.checks import check, check_between, difference, sample
 from sweeps.harness.claims.evidence import StudyTables, pick
 from sweeps.harness.claims.verdicts import Finding, UndecidedError, all_or_some
 from sweeps.harness.claims.wording import layers, listed, network
+from sweeps.harness.results import intervals
 from sweeps.harness.trial import HIDDEN_UNITS
 
 
@@ -28,25 +30,22 @@ def gradients_shrink(tables: StudyTables) -> Finding:
     if unequal.empty:
         raise UndecidedError("the claim needs a network with unequal layers")
     frame = unequal[unequal.depth == unequal.depth.max()]
-    ratios = {}
-    for name, arm in (("sigmoid", False), ("relu", False), ("sigmoid", True), ("relu", True)):
-        rows = pick(frame, activation=name, batch_norm=arm).sort_values("layer")
-        ends = rows.groupby("trial_id").gradient_norm.agg(["first", "last"])
-        ratios[name, arm] = (ends["first"] / ends["last"]).median()
     last = frame.depth.max()
-    shown = listed(f"{network(*key)} {ratio:.2g}" for key, ratio in ratios.items())
-    words = (
-        f"median gradient norm at layer 1 divided by that at layer {last}: {shown}; below 0.1 "
-        "counts as strong shrinking, and 1/3 to 3 as level"
+    checks = {}
+    for activation, arm in (("sigmoid", False), ("relu", False), ("sigmoid", True), ("relu", True)):
+        rows = pick(frame, activation=activation, batch_norm=arm).sort_values("layer")
+        ends = rows.groupby("trial_id").gradient_norm.agg(["first", "last"])
+        ratio = intervals.of_median(ends["first"] / ends["last"])
+        shrinks = (activation, arm) == ("sigmoid", False)
+        checks[network(activation, arm)] = (
+            check(ratio, "below", 0.1, ".2g") if shrinks else check_between(ratio, 1 / 3, 3, ".2g")
+        )
+    shown = listed(f"{name} {each.number}" for name, each in checks.items())
+    measured = (
+        f"gradient norm at layer 1 over that at layer {last}: {shown}; below 0.1 counts as strong "
+        "shrinking, and 1/3 to 3 as level"
     )
-    holds = {}
-    for key, ratio in ratios.items():
-        name = network(*key)
-        fits = ratio < 0.1 if key == ("sigmoid", False) else 1 / 3 <= ratio <= 3
-        if not fits:
-            name += f" ({ratio:.2g} times as large at layer 1 as at layer {last})"
-        holds[name] = fits
-    return Finding(words, all_or_some(holds, "the network"))
+    return Finding(measured, all_or_some(checks, "the network"))
 
 
 def batch_norm_gradients_grow(tables: StudyTables) -> Finding:
@@ -66,23 +65,36 @@ def batch_norm_gradients_grow(tables: StudyTables) -> Finding:
     frame = frame[equal & (frame.depth >= 10)]
     if frame.empty:
         raise UndecidedError("the claim needs a network with ten or more equal layers")
-    growths, holds = [], {}
+    checks, growths = {}, []
     for depth, rows in frame.groupby("depth"):
-        growth = [_growth(run) for _, run in rows.groupby("trial_id")]
-        growths.append(f"{np.median(growth):.3g} with {layers(depth)}")
-        holds[f"growth at {layers(depth)}"] = 1.32 <= np.median(growth) <= 1.62
+        growth = intervals.of_median([_growth(run) for _, run in rows.groupby("trial_id")])
+        checks[f"growth at {layers(depth)}"] = check_between(growth, 1.32, 1.62)
+        growths.append(f"{growth.shown('.3g')} with {layers(depth)}")
     trials = pick(tables.trials("activation", "depth", "final_accuracy"), activation="relu")
-    final = pick(trials, batch_norm=True).groupby("depth").final_accuracy.median()
+    final = {
+        depth: 100 * sample(group, "final_accuracy")
+        for depth, group in pick(trials, batch_norm=True).groupby("depth")
+    }
     if len(final) < 2:
         raise UndecidedError("the claim needs networks of several depths")
-    shown = listed(f"{final[depth]:.1%} with {layers(depth)}" for depth in final.index[-2:])
-    words = (
-        "towards the input, the squared gradient norm grows per layer by a median factor of "
-        f"{listed(growths)} (1.32 to 1.62 counts as 1.47); the median accuracy after "
-        f"{trials.max_steps.max()} steps is {shown} (10 points less counts as hard to train)"
+    shallower, deepest = list(final)[-2:]
+    lost = check(difference(final[shallower], final[deepest]), "at least", 10)
+    checks["the deepest network is hard to train"] = lost
+    measured = (
+        "towards the input, the squared gradient norm grows per layer by a factor of "
+        f"{listed(growths)} (1.32 to 1.62 counts as 1.47); {layers(deepest)} are {lost.number} "
+        f"points less accurate than {layers(shallower)} (10 or more count as hard to train)"
     )
-    holds["the deepest network is hard to train"] = final.iloc[-1] <= final.iloc[-2] - 0.1
-    return Finding(words, all_or_some(holds, "the depth"))
+    rows = [
+        {
+            "Hidden layers": str(depth),
+            f"Median accuracy after {trials.max_steps.max()} steps": (
+                intervals.of_median(each / 100).shown(".1%")
+            ),
+        }
+        for depth, each in final.items()
+    ]
+    return Finding(measured, all_or_some(checks, "the depth"), rows)
 
 
 def _start_of(tables):

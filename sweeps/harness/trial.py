@@ -48,7 +48,7 @@ class Trial:
         learning_rate: Learning rate of the optimizer.
         batch_size: Examples per training step.
         max_steps: Budget in training steps.
-        target_accuracy: Share of the test set to classify correctly. `None` for a regression.
+        target_accuracy: Share of the examples to classify correctly. `None` for a regression.
         eval_every: Steps between two checks of the target. 1 makes `steps_to_target` exact.
         curve_every: Steps between two full evaluations for the accuracy curve. 0 evaluates after
             the last step only.
@@ -67,6 +67,11 @@ class Trial:
         l2: Factor of the squared kernels in the loss.
         train_examples: Number of training examples used, the same ones for every seed. `None` uses
             all.
+        validation_examples: Number of training examples that are set aside for validation, the same
+            ones for every seed. No trial with this number trains on them.
+        evaluated_on: Examples that accuracies refer to: `"test"` or `"validation"`.
+        exact_until: Number of steps at the start after each of which the target is checked,
+            whatever `eval_every` is.
         steps_per_execution: Largest number of steps per call of the compiled function. The curve
             then has one row per call, with the mean loss of its steps.
         record: Names of the recorders to run; see `sweeps.harness.training.recorders`.
@@ -101,6 +106,9 @@ class Trial:
     dropout: float | None = _option()
     l2: float | None = _option()
     train_examples: int | None = _option()
+    validation_examples: int | None = _option()
+    evaluated_on: str = _option("test")
+    exact_until: int = _option(0)
     steps_per_execution: int = _option(1)
     record: tuple[str, ...] = _option(())
     record_steps: tuple[int, ...] = _option(())
@@ -137,8 +145,14 @@ class Trial:
 
     @property
     def network(self) -> Trial:
-        """The trial with seed 0. Trials with equal networks can share a compiled training step."""
-        return dataclasses.replace(self, seed=0)
+        """The trial with seed 0 and learning rate 0.
+
+        Trials with equal networks can share a compiled training step. A learning rate that decays
+        is compiled into the step, so it stays.
+        """
+        if self.decay_steps is not None:
+            return dataclasses.replace(self, seed=0)
+        return dataclasses.replace(self, seed=0, learning_rate=0.0)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as values that JSON can represent."""

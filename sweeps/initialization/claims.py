@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from sweeps.harness.claims import Claim
+from sweeps.harness.claims.checks import both, check, ratio
 from sweeps.harness.claims.evidence import StudyTables, pick
-from sweeps.harness.claims.verdicts import NOT_REPRODUCED, Finding, all_parts, some_of
+from sweeps.harness.claims.verdicts import (
+    DEPENDS,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    Finding,
+    all_parts,
+    some_of,
+)
+from sweeps.harness.results import intervals
 from sweeps.harness.trial import arm_name
 
 
@@ -28,14 +37,26 @@ def relu_cannot_fit_without(tables: StudyTables) -> Finding:
         for arm in (False, True)
     )
     stuck, fitted = int((plain > 0.5).sum()), int((normed < 0.1).sum())
-    words = (
-        f"median best test error, divided by the variance of the data (1 = predicting the mean): "
-        f"plain {plain.median():.2g} ({stuck}/{len(plain)} runs stay above 0.5), batch norm "
-        f"{normed.median():.2g} ({fitted}/{len(normed)} runs fall below 0.1)"
+    measured = (
+        f"{stuck}/{len(plain)} plain runs stay above 0.5 times the variance of the data, and "
+        f"{fitted}/{len(normed)} runs with batch norm fall below 0.1 times"
     )
-    if not stuck or not fitted:
-        return Finding(words, NOT_REPRODUCED)
-    return Finding(words, some_of(stuck + fitted, len(plain) + len(normed), "the seed"))
+    rows = [
+        {
+            "": arm_name(arm),
+            "Median best test error over the variance of the data": (
+                intervals.of_median(each).shown(".2g")
+            ),
+        }
+        for arm, each in ((False, plain), (True, normed))
+    ]
+    arms = [some_of(stuck, len(plain), "the seed"), some_of(fitted, len(normed), "the seed")]
+    if NOT_REPRODUCED in arms:
+        return Finding(measured, NOT_REPRODUCED, rows)
+    if any(verdict.startswith(DEPENDS) for verdict in arms):
+        verdict = some_of(stuck + fitted, len(plain) + len(normed), "the seed")
+        return Finding(measured, verdict, rows)
+    return Finding(measured, next((v for v in arms if v != REPRODUCED), REPRODUCED), rows)
 
 
 def plain_tanh_saturates(tables: StudyTables) -> Finding:
@@ -53,27 +74,34 @@ def plain_tanh_saturates(tables: StudyTables) -> Finding:
     )
     frame = pick(frame, activation="tanh", tensor="activation")
     frame = frame[frame.step == frame.step.max()]
-    shares = {}
+    shares, rows = {}, []
     for arm in (False, True):
-        rows = pick(frame, batch_norm=arm)
-        below, above = (
-            rows.apply(_share_beyond, axis=1, bound=bound).groupby(rows.trial_id).mean().median()
-            for bound in (-0.9, 0.9)
-        )
-        shares[arm] = below, above
-    found = "; ".join(
-        f"{arm_name(arm)} {below:.0%} below -0.9 and {above:.0%} above 0.9"
-        for arm, (below, above) in shares.items()
-    )
-    words = (
-        f"tanh activations beyond +-0.9 after training: {found}; the claim needs at least 10% at "
-        "each end for plain, and at most half as many in all with batch norm"
-    )
-    parts = {
-        "plain saturates at both ends": min(shares[False]) >= 0.1,
-        "batch norm saturates at most half as much": sum(shares[True]) <= sum(shares[False]) / 2,
+        of_arm = pick(frame, batch_norm=arm)
+        shares[arm] = {
+            end: of_arm.apply(_share_beyond, axis=1, bound=bound).groupby(of_arm.seed).mean()
+            for end, bound in (("below -0.9", -0.9), ("above 0.9", 0.9))
+        }
+        medians = {
+            f"Median share {end}": intervals.of_median(share).shown(".0%")
+            for end, share in shares[arm].items()
+        }
+        rows.append({"": arm_name(arm), **medians})
+    ends = [
+        check(intervals.of_median(share), "at least", 0.1, ".0%")
+        for share in shares[False].values()
+    ]
+    plain, normed = (sum(shares[arm].values()) for arm in (False, True))
+    checks = {
+        "plain saturates at both ends": both(*ends),
+        "batch norm saturates at most half as much": check(ratio(normed, plain), "at most", 0.5),
     }
-    return Finding(words, all_parts(parts))
+    below, above = (end.number for end in ends)
+    measured = (
+        f"{below} of the plain network's tanh activations are below -0.9, and {above} are above "
+        f"0.9 (at least 10% are needed); with batch norm, {list(checks.values())[1].number} times "
+        "as many are beyond either end (at most 0.5 is needed)"
+    )
+    return Finding(measured, all_parts(checks), rows)
 
 
 def _share_beyond(row, bound):

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from sweeps.harness.claims import Claim
-from sweeps.harness.claims.evidence import StudyTables, first_step, or_never, pick, under, within
+from sweeps.harness.claims.checks import (
+    Check,
+    both,
+    check,
+    conjunction,
+    difference,
+    disjunction,
+    ratio,
+    rows,
+    sample,
+    statistic,
+)
+from sweeps.harness.claims.evidence import StudyTables, first_step, pick
 from sweeps.harness.claims.verdicts import (
     NOT_REPRODUCED,
     REPRODUCED,
     Finding,
     UndecidedError,
     all_or_some,
+    undecided,
 )
 from sweeps.harness.claims.wording import listed, network, spelled
-from sweeps.harness.results.tables import median
+from sweeps.harness.results import intervals
 
-_NO_LOSS = 0.005  # largest loss of accuracy that counts as none
+_FAR_FEWER = 0.5  # largest ratio of steps that counts as far fewer
+_MOST = 0.5  # share of the runs above which most of them reach the target
+_NO_LOSS = 0.5  # largest loss of accuracy, in percentage points, that counts as none
 
 
 def far_fewer_steps(tables: StudyTables) -> Finding:
@@ -22,7 +39,7 @@ def far_fewer_steps(tables: StudyTables) -> Finding:
 
     The baseline is the plain network at the lowest learning rate: its median best accuracy, and the
     median steps that it takes to that accuracy. The claim holds at a learning rate if batch norm
-    reaches the same accuracy in at most half of these steps.
+    reaches the same accuracy in at most half of these steps. The accuracy counts as exact.
 
     Reproduced: the claim holds at every learning rate.
     Depends on the learning rate: the claim holds at some learning rates.
@@ -35,18 +52,34 @@ def far_fewer_steps(tables: StudyTables) -> Finding:
     lowest = frame.learning_rate.min()
     plain = pick(frame, batch_norm=False, learning_rate=lowest)
     level = plain.groupby("trial_id").test_accuracy.max().median()
-    needed = median(first_step(plain, level))
+    needed = first_step(plain, level)
     steps = {
-        rate: median(first_step(rows, level))
-        for rate, rows in pick(frame, batch_norm=True).groupby("learning_rate")
+        rate: first_step(group, level)
+        for rate, group in pick(frame, batch_norm=True).groupby("learning_rate")
     }
-    normed = listed(f"{or_never(count)} at {rate:g}" for rate, count in steps.items())
-    words = (
-        f"median steps to the plain network's best accuracy ({level:.1%}): plain {needed:g} at "
-        f"learning rate {lowest:g}; batch norm {normed}; at most half as many count as far fewer"
+    checks = {
+        f"{rate:g}": check(ratio(each, needed), "at most", _FAR_FEWER)
+        for rate, each in steps.items()
+    }
+    shown = listed(f"{each.number} at {rate}" for rate, each in checks.items())
+    measured = (
+        f"steps over those of the plain network at learning rate {lowest:g}: {shown}; at most "
+        f"{_FAR_FEWER:g} counts as far fewer"
     )
-    holds = {f"{rate:g}": within(count, needed / 2) for rate, count in steps.items()}
-    return Finding(words, all_or_some(holds, "the learning rate", "at"))
+    arms = {"plain": {lowest: needed}, "batch norm": steps}
+    table = [
+        {
+            "": name,
+            "Learning rate": f"{rate:g}",
+            f"Median steps to {level:.1%}": intervals.of_median(each).shown(infinite="never"),
+            "Faster than plain with probability": (
+                "" if each is needed else f"{intervals.probability_less(each, needed):.2f}"
+            ),
+        }
+        for name, of_arm in arms.items()
+        for rate, each in of_arm.items()
+    ]
+    return Finding(measured, all_or_some(checks, "the learning rate", "at"), table)
 
 
 def trains_where_plain_does_not(tables: StudyTables) -> Finding:
@@ -59,23 +92,34 @@ def trains_where_plain_does_not(tables: StudyTables) -> Finding:
     Depends on the activation: the claim holds for some activations.
     Not reproduced: the claim holds for no activation.
     """
-    trials = tables.trials("activation", "learning_rate", "decay_steps", "reached")
-    trials = trials[trials.decay_steps.isna()]
-    share = trials.groupby(["activation", "batch_norm", "learning_rate"]).reached.mean()
-    trained, diverged, holds = [], [], {}
-    for name in trials.activation.unique():
-        plain, normed = (under(share, name, arm) for arm in (False, True))
-        rates = [f"{r:g}" for r in normed.index if normed[r] > 0.5 >= plain.get(r, 1.0)]
-        holds[spelled(name)] = bool(rates)
+    trials = _without_decay(tables)
+    trained, table, checks = [], [], {}
+    for name, group in trials.groupby("activation", sort=False):
+        at_rate, rates = [], []
+        for rate, runs in group.groupby("learning_rate"):
+            plain, normed = (pick(runs, batch_norm=arm) for arm in (False, True))
+            trains, fails = _share(normed, "above"), _share(plain, "at most")
+            at_rate.append(both(trains, fails))
+            if normed.reached.mean() > _MOST >= plain.reached.mean():
+                rates.append(f"{rate:g}")
+            table.append(
+                {
+                    "Activation": spelled(name),
+                    "Learning rate": f"{rate:g}",
+                    "Batch norm reaches the target": trains.number,
+                    "Plain reaches the target": fails.number,
+                    "Plain runs that diverged": str(plain.status.eq("diverged").sum()),
+                }
+            )
+        answer = disjunction(each.holds for each in at_rate)
+        checks[spelled(name)] = Check("", "", answer, min(each.seeds for each in at_rate))
         rates_in_words = f"learning rate {listed(rates)}" if rates else "no learning rate"
         trained.append(f"{spelled(name)} at {rates_in_words}")
-        runs = pick(trials, activation=name, batch_norm=False)
-        diverged.append(f"{runs.status.eq('diverged').sum()} with {spelled(name)}")
     measured = (
-        f"only batch norm trains {', and '.join(trained)}; plain runs that diverged: "
-        f"{listed(diverged)}; a network trains if most of its runs reach the target"
+        f"only batch norm trains {', and '.join(trained)}; a network trains if most of its runs "
+        "reach the target"
     )
-    return Finding(measured, all_or_some(holds, "the activation"))
+    return Finding(measured, all_or_some(checks, "the activation"), table)
 
 
 def sigmoid_trains_behind_relu(tables: StudyTables) -> Finding:
@@ -91,30 +135,54 @@ def sigmoid_trains_behind_relu(tables: StudyTables) -> Finding:
         networks.
     Not reproduced: sigmoid networks train at no learning rate with batch norm.
     """
-    trials = tables.trials("activation", "learning_rate", "decay_steps", "reached", "best_accuracy")
-    trials = trials[trials.decay_steps.isna()]
-    share = trials.groupby(["activation", "batch_norm", "learning_rate"]).reached.mean()
-    best = trials.groupby(["activation", "batch_norm", "learning_rate"]).best_accuracy.median()
-    plain, normed = under(share, "sigmoid", False), under(share, "sigmoid", True)
-    ours, relu = under(best, "sigmoid", True).max(), under(best, "relu", True).max()
-    trained = [f"{rate:g}" for rate in plain.index if plain[rate] > 0.5]
-    words = (
-        f"best accuracy: {network('sigmoid', True)} {ours:.1%}, {network('relu', True)} "
-        f"{relu:.1%}, {network('sigmoid', False)} {under(best, 'sigmoid', False).max():.1%}; with "
-        f"batch norm, sigmoid trains at {_share(int((normed > 0.5).sum()), len(normed))}; without, "
-        f"at {_share(len(trained), len(plain))}"
+    trials = _without_decay(tables)
+    sigmoid = pick(trials, activation="sigmoid")
+    plain, normed = (
+        {
+            f"{network('sigmoid', arm)} at {rate:g}": _share(group, "above")
+            for rate, group in pick(sigmoid, batch_norm=arm).groupby("learning_rate")
+        }
+        for arm in (False, True)
     )
-    if not (normed > 0.5).any():
-        return Finding(words, NOT_REPRODUCED)
-    if trained:
-        return Finding(
-            words, f"depends on the learning rate: plain sigmoids also train at {listed(trained)}"
-        )
-    if ours >= relu:
-        return Finding(
-            words, "depends on the part: sigmoids train only with batch norm, but match ReLUs"
-        )
-    return Finding(words, REPRODUCED)
+    accuracies = [
+        [
+            sample(group, "best_accuracy")
+            for _, group in pick(trials, activation=name, batch_norm=True).groupby("learning_rate")
+        ]
+        for name in ("relu", "sigmoid")
+    ]
+    rates = len(accuracies[0])
+    lead = statistic(
+        lambda *m: 100 * (np.max(m[:rates], axis=0) - np.max(m[rates:], axis=0)),
+        *accuracies[0],
+        *accuracies[1],
+    )
+    behind = check(lead, "above", 0)
+    learns = disjunction(each.holds for each in normed.values())
+    never = conjunction(None if each.holds is None else not each.holds for each in plain.values())
+    trained = [name.split()[-1] for name, each in plain.items() if each.holds]
+    measured = (
+        f"with batch norm, sigmoid trains at {_rates(pick(sigmoid, batch_norm=True))}; without, at "
+        f"{_rates(pick(sigmoid, batch_norm=False))}; with batch norm, ReLU is {behind.number} "
+        "points more accurate than sigmoid"
+    )
+    table = rows(normed | plain, "Share of runs that reach the target")
+    if learns is False:
+        return Finding(measured, NOT_REPRODUCED, table)
+    if learns and trained:
+        verdict = f"depends on the learning rate: plain sigmoids also train at {listed(trained)}"
+        return Finding(measured, verdict, table)
+    answers = {
+        "training with batch norm": behind._replace(holds=learns),
+        "training without batch norm": behind._replace(holds=never),
+        "the accuracy": behind,
+    }
+    if learns is None or never is None or behind.holds is None:
+        return Finding(measured, undecided(answers), table)
+    if not behind.holds:
+        verdict = "depends on the part: sigmoids train only with batch norm, but match ReLUs"
+        return Finding(measured, verdict, table)
+    return Finding(measured, REPRODUCED, table)
 
 
 def fast_decay_costs_nothing(tables: StudyTables) -> Finding:
@@ -132,28 +200,39 @@ def fast_decay_costs_nothing(tables: StudyTables) -> Finding:
     if trials.decay_steps.nunique() < 2:
         raise UndecidedError("the claim needs two decays of the learning rate with batch norm")
     fast, slow = trials.decay_steps.min(), trials.decay_steps.max()
-    keys = ["activation", "learning_rate", "decay_steps"]
-    best = trials.groupby(keys).best_accuracy.median().unstack()
-    loss = best[slow] - best[fast]
-    lost = "; ".join(
-        f"{spelled(name)} networks lose "
-        + listed(f"{100 * value:.1f} points at {rate:g}" for (_, rate), value in losses.items())
-        for name, losses in loss.groupby(level="activation")
-    )
-    points = f"{100 * _NO_LOSS:g} points"
-    words = (
-        f"best accuracy with a time constant of {fast:g} instead of {slow:g} steps, by learning "
-        f"rate: {lost}; at most {points} count as no loss"
-    )
-    holds = {
-        f"{spelled(name)} at {rate:g}": value <= _NO_LOSS for (name, rate), value in loss.items()
+    lost = {
+        f"{spelled(name)} at {rate:g}": difference(
+            *(100 * sample(pick(group, decay_steps=each), "best_accuracy") for each in (slow, fast))
+        )
+        for (name, rate), group in trials.groupby(["activation", "learning_rate"])
     }
-    reason = f"every network loses more than {points} at every rate"
-    return Finding(words, all_or_some(holds, "the activation and the rate", reason=reason))
+    checks = {name: check(each, "at most", _NO_LOSS, ".1f") for name, each in lost.items()}
+    least = min(lost, key=lambda name: lost[name].estimate)
+    measured = (
+        f"accuracy lost with a time constant of {fast:g} instead of {slow:g} steps: at least "
+        f"{checks[least].number} points ({least}); at most {_NO_LOSS:g} points count as no loss"
+    )
+    reason = f"every network loses more than {_NO_LOSS:g} points at every rate"
+    verdict = all_or_some(checks, "the activation and the rate", reason=reason)
+    return Finding(measured, verdict, rows(checks, "Points lost"))
 
 
-def _share(count, total):
-    """A number of learning rates in words: "all 4 learning rates" or "2 of 4 learning rates"."""
+def _without_decay(tables):
+    names = ("activation", "learning_rate", "decay_steps", "reached", "best_accuracy")
+    trials = tables.trials(*names)
+    return trials[trials.decay_steps.isna()]
+
+
+def _share(runs, relation):
+    """The share of runs that reach the target, compared with a half."""
+    share = intervals.of_share(int(runs.reached.sum()), len(runs))
+    return check(share, relation, _MOST, ".0%")
+
+
+def _rates(trials):
+    """The number of learning rates at which most runs reach the target: "2 of 4 learning rates"."""
+    trained = trials.groupby("learning_rate").reached.mean() > _MOST
+    count, total = int(trained.sum()), len(trained)
     return f"all {total} learning rates" if count == total else f"{count} of {total} learning rates"
 
 

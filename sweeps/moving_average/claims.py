@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from sweeps.harness.claims import Claim
-from sweeps.harness.claims.evidence import StudyTables, or_never, within
+from sweeps.harness.claims.checks import check, ratio, statistic
+from sweeps.harness.claims.evidence import StudyTables
 from sweeps.harness.claims.verdicts import (
     NOT_REPRODUCED,
     REPRODUCED,
     Finding,
     UndecidedError,
     all_or_some,
+    undecided,
 )
 from sweeps.harness.claims.wording import listed
-from sweeps.harness.results.tables import median
+from sweeps.harness.results import intervals
 from sweeps.moving_average.steps import first_steps
 
 _RATIO = 2  # smallest ratio of the momenta
@@ -42,26 +45,32 @@ def momentum_decides(tables: StudyTables) -> Finding:
     momenta = steps[steps.index.str.fullmatch(r"momentum [\d.]+")]
     if len(momenta) < 2:
         raise UndecidedError("the claim needs several momenta")
-    medians = momenta.apply(lambda row: median(row.to_numpy(float)), axis=1)
-    found = listed(f"{or_never(value)} with {name}" for name, value in medians.items())
-    if not np.isfinite(medians.min()):
+    samples = _by_kind(momenta)
+    medians = {name: steps.median() for name, steps in samples.items()}
+    fastest = min(medians, key=medians.__getitem__)
+    if not np.isfinite(medians[fastest]):
         raise UndecidedError("there are no runs that reach the target")
-    fastest = momenta.loc[medians.idxmin()]
-    ratio, seeds = medians.max() / medians.min(), fastest.max() / fastest.min()
-    words = (
-        f"median steps to the target: {found}; with {medians.idxmin()}, the slowest seed takes "
-        f"{seeds:.2g} times as many steps as the fastest; the momentum matters more if its ratio "
-        f"is larger than that, and at least {_RATIO}"
+    seeds = samples[fastest].max() / samples[fastest].min()
+    found = statistic(lambda *m: np.max(m, axis=0) / np.min(m, axis=0), *samples.values())
+    more, twice = check(found, "above", seeds), check(found, "at least", _RATIO)
+    measured = (
+        f"steps with the slowest momentum over those with the fastest: {more.number}; at least "
+        f"{_RATIO} is needed, and more than {seeds:.2g}, the ratio of the slowest to the fastest "
+        "seed at the fastest momentum"
     )
-    if not ratio > seeds:
-        return Finding(words, NOT_REPRODUCED)
-    if ratio >= _RATIO:
-        return Finding(words, REPRODUCED)
-    return Finding(
-        words,
-        f"depends on the threshold: the slowest momentum takes {ratio:.2g} times the steps of the "
-        "fastest",
-    )
+    rows = _rows(samples)
+    if more.holds is False:
+        return Finding(measured, NOT_REPRODUCED, rows)
+    if more.holds and twice.holds:
+        return Finding(measured, REPRODUCED, rows)
+    if more.holds and twice.holds is False:
+        verdict = (
+            f"depends on the threshold: the slowest momentum takes {more.number} times the steps "
+            "of the fastest"
+        )
+        return Finding(measured, verdict, rows)
+    checks = {"the ratio of the seeds": more, f"the ratio {_RATIO}": twice}
+    return Finding(measured, undecided(checks), rows)
 
 
 def debiased_removes_lag(tables: StudyTables) -> Finding:
@@ -74,22 +83,42 @@ def debiased_removes_lag(tables: StudyTables) -> Finding:
     Depends on the statistics: one of them removes the lag.
     Not reproduced: neither removes the lag.
     """
-    steps = _statistics_steps(tables).apply(lambda row: median(row.to_numpy(float)), axis=1)
+    samples = _by_kind(_statistics_steps(tables))
     kinds = ("recalibrated", "momentum 0.99, debiased")
-    missing = [kind for kind in (*kinds, "batch", "momentum 0.99") if kind not in steps]
+    missing = [kind for kind in (*kinds, "batch", "momentum 0.99") if kind not in samples]
     if missing:
         raise UndecidedError(f"there are no results for {', '.join(missing)}")
-    if not np.isfinite(steps["batch"]):
+    if not np.isfinite(samples["batch"].median()):
         raise UndecidedError(
             "there are no runs that reach the target with the test batch's statistics"
         )
-    found = "; ".join(f"{or_never(steps[kind])} with {name}" for kind, name in _STATISTICS.items())
-    words = (
-        f"median steps to the target: {found}; at most {_NO_LAG:g} times as many as the last count "
-        "as no lag"
+    checks = {
+        _STATISTICS[kind]: check(ratio(samples[kind], samples["batch"]), "at most", _NO_LAG)
+        for kind in kinds
+    }
+    shown = listed(f"{each.number} with {name}" for name, each in checks.items())
+    measured = (
+        f"steps over those with the test batch's own statistics: {shown}; at most {_NO_LAG:g} "
+        "counts as no lag"
     )
-    holds = {_STATISTICS[kind]: within(steps[kind], _NO_LAG * steps["batch"]) for kind in kinds}
-    return Finding(words, all_or_some(holds, "the statistics"))
+    rows = _rows({name: samples[kind] for kind, name in _STATISTICS.items()})
+    return Finding(measured, all_or_some(checks, "the statistics"), rows)
+
+
+def _by_kind(steps):
+    """The steps by seed of each kind of statistics, with infinity for a miss."""
+    return {kind: pd.Series(row.astype(float)).fillna(np.inf) for kind, row in steps.iterrows()}
+
+
+def _rows(samples):
+    """A row with the median steps of each kind of statistics."""
+    return [
+        {
+            "Statistics": name,
+            "Median steps to the target": intervals.of_median(each).shown(infinite="never"),
+        }
+        for name, each in samples.items()
+    ]
 
 
 def _statistics_steps(tables):

@@ -11,6 +11,7 @@ from sweeps import catalog
 from sweeps.harness import claims
 from sweeps.harness.claims.wording import chart, listed, spelled
 from sweeps.harness.data import PARABOLA
+from sweeps.harness.wording import counted
 
 _SWEEPS = Path(__file__).parents[1]
 _PREFERRED = ("mnist", "fashion_mnist", "mnist_5k")  # data sets, the most informative first
@@ -30,6 +31,10 @@ _PAGE = """<!doctype html>
 """
 
 _EVIDENCE = (
+    "Numbers have a 95% interval over seeds: `16 [15, 18]` is a median of 16, and `>300 [210, "
+    ">300]` one that lies beyond the budget of 300 steps. A rule decides on a number only if the "
+    "whole interval is on one side of the threshold. Otherwise, and with fewer than six seeds, the "
+    "claim is *undecided*. "
     "*Partly reproduced* means that a claim holds only under the condition that the verdict names. "
     "A verdict needs every trial of the command in its row, and is *undecided* without them. "
     "Trials with other settings never count, even if the tables hold some."
@@ -53,6 +58,8 @@ def text(results: Path) -> str:
         summary(verdicts),
         f"{_EVIDENCE} {_rules(verdicts, results)}",
         claims_table(verdicts),
+        "## Numbers behind the claims",
+        *numbers(verdicts),
     ]
     for study, of_study in folders.items():
         parts.append(f"## {study}")
@@ -69,7 +76,8 @@ class Decided(NamedTuple):
         number: Number of the claim.
         claim: The claim.
         study: Name of the command that has its numbers.
-        folder: Results folder that the finding comes from. None: the command was not run.
+        folder: Results folder that the finding comes from, and with it the data set. None: the
+            command was not run.
         finding: The finding.
     """
 
@@ -81,30 +89,47 @@ class Decided(NamedTuple):
 
 
 def decide(folders: dict[str, list[Path]]) -> list[Decided]:
-    """Decides on every claim, from the preferred data set that its study has tables of."""
+    """Decides on every claim, once for each data set that its study has tables of.
+
+    The preferred data set comes first. A claim whose study was not run has one finding, too.
+    """
     decided = []
     for number, (study, claim) in catalog.claims().items():
-        folder = next(iter(folders.get(study, [])), None)
-        if folder is None:
-            finding = claims.Finding("", f"{claims.UNDECIDED}: the study was not run")
-        else:
+        for folder in folders.get(study, []):
             finding = claims.decide(claim, claims.StudyTables(folder, catalog.grid))
-        decided.append(Decided(number, claim, study, folder, finding))
+            decided.append(Decided(number, claim, study, folder, finding))
+        if not folders.get(study):
+            finding = claims.Finding("", f"{claims.UNDECIDED}: the study was not run")
+            decided.append(Decided(number, claim, study, None, finding))
     return decided
 
 
 def summary(decided: list[Decided]) -> str:
-    """The number of claims with each verdict, in a sentence."""
+    """The number of claims with each verdict, with a sentence for each further data set."""
+    first = {each.number: each for each in reversed(decided)}
+    others: dict[str, list[Decided]] = {}
+    for each in decided:
+        if each.folder and each is not first[each.number]:
+            others.setdefault(each.folder.parent.name, []).append(each)
+    return " ".join(
+        [
+            _counts("Of", list(first.values())),
+            *(_counts(f"On {name}, of", some) for name, some in others.items()),
+        ]
+    )
+
+
+def _counts(lead, decided):
     counts = collections.Counter(_kind(each.finding.verdict) for each in decided)
     return (
-        f"Of {len(decided)} claims, {counts[claims.REPRODUCED]} are reproduced, "
+        f"{lead} {counted(len(decided), 'claim')}, {counts[claims.REPRODUCED]} are reproduced, "
         f"{counts[claims.DEPENDS]} are partly reproduced, {counts[claims.NOT_REPRODUCED]} are not "
         f"reproduced, and {counts[claims.UNDECIDED]} are undecided."
     )
 
 
 def claims_table(decided: list[Decided]) -> str:
-    """A Markdown table with one row per claim."""
+    """A Markdown table with one row per claim and data set."""
     rows = ["| | Claim | Source | Measured | Verdict | Command |", "|---|---|---|---|---|---|"]
     for each in decided:
         cells = (
@@ -116,6 +141,24 @@ def claims_table(decided: list[Decided]) -> str:
         )
         rows.append(f"| {each.number} | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def numbers(decided: list[Decided]) -> list[str]:
+    """For each claim and data set with further numbers, a line that names it and a small table."""
+    parts = []
+    for each in decided:
+        if each.folder and each.finding.rows:
+            title = f"**Claim {each.number}** on {each.folder.parent.name}: {each.claim.text}"
+            parts += [title, _table(each.finding.rows)]
+    return parts
+
+
+def _table(rows):
+    """A Markdown table from rows by column. Rows may lack some of the columns."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[row.get(name, "") for name in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def sentence(verdict: str) -> str:

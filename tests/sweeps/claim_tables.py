@@ -15,8 +15,15 @@ def trial(**fields):
     return {**COMMON, "trial_id": f"t{next(_ids):04}", **fields}
 
 
-def trials(*rows):
-    frame = pd.DataFrame(rows)
+def trials(*rows, seeds=6):
+    """The trials, each repeated with so many seeds, starting with its own."""
+    frame = pd.DataFrame(
+        [
+            {**row, "trial_id": f"{row['trial_id']}-{n}", "seed": row["seed"] * seeds + n}
+            for row in rows
+            for n in range(seeds)
+        ]
+    )
     if "steps_to_target" in frame:
         frame["reached"] = frame.steps_to_target.notna()
     return frame
@@ -34,11 +41,11 @@ def assert_verdict(finding, expected):
     assert finding.measured
 
 
-def depths(batch_norm, *steps):
+def depths(batch_norm, *steps, seeds=6):
     return trials(
         *[
-            trial(depth=d, batch_norm=batch_norm, seed=s, steps_to_target=each)
+            trial(depth=d, batch_norm=batch_norm, steps_to_target=each)
             for d, each in enumerate(steps, 1)
-            for s in range(3)
-        ]
+        ],
+        seeds=seeds,
     )

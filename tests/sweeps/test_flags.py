@@ -21,7 +21,7 @@ CONTRACT = {
     "batch_size": 500,
     "max_steps": 1000,
     "eval_every": 1,
-    "target_accuracy": 0.9,
+    "target_accuracy": None,
     "bn_momentum": 0.9,
     "bn_epsilon": 0.001,
     "bn_logits": True,
@@ -42,7 +42,12 @@ ONCE = {"max_steps": LEFT_OUT, "eval_every": LEFT_OUT}
 BY_EPOCH = {"max_steps": None, "eval_every": LEFT_OUT}
 # For each study: the defaults that differ from those above.
 STUDIES = {
-    "depth": {},
+    "depth": {"learning_rate": (0.01,)},
+    "tuned": {
+        "eval_every": 5,
+        "learning_rate": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),
+        "seeds": 6,
+    },
     "activation": {
         "activation": ("relu", "sigmoid", "tanh", "elu", "leaky_relu"),
         "max_steps": 300,
@@ -206,7 +211,9 @@ def test_an_error_about_an_unknown_flag_names_the_right_one(capsys, name, given,
         ("depth", "--hidden_units=100;many", "'100;many' is not a whole number"),
         ("depth", "--hidden_units=", "'' is not a whole number"),
         ("depth", "--seeds=five", "'five' is not a whole number"),
-        ("depth", "--learning_rate=0.1,0.2", "'0.1,0.2' is not a number"),
+        ("activation", "--learning_rate=0.1,0.2", "'0.1,0.2' is not a number"),
+        ("depth", "--learning_rate=0.1;0.2", "with commas: 0.1,0.2"),
+        ("tuned", "--learning_rate=0.1 fast", "'0.1 fast' is not a number"),
         ("learning_rate", "--learning_rate=0.1 0.2", "with commas: 0.1,0.2"),
         ("activation", "--activation=relu tanh", "with commas: relu,tanh"),
         ("gradients", "--record_steps=0 10", "with commas: 0,10"),
@@ -221,6 +228,33 @@ def test_a_value_that_is_no_number_gets_a_sentence(capsys, name, given, expected
     assert expected in line
     assert "literal" not in line
     assert ("commas" in line) == ("commas" in expected or "Separate" in expected)
+
+
+@pytest.mark.parametrize("name", set(STUDIES) - {"initialization"})
+@pytest.mark.parametrize(
+    ("dataset", "given", "target"),
+    [
+        ("mnist", [], 0.9),
+        ("custom", [], 0.9),
+        ("fashion_mnist", [], 0.8),
+        ("fashion_mnist", ["--target_accuracy=0.85"], 0.85),
+    ],
+)
+def test_the_default_target_depends_on_the_data_set(defined, name, dataset, given, target):
+    values = defined(name)
+    values([name, *given])
+    trials = catalog.study(name).trials(values, DataSize(dataset, 60_000))
+    assert {trial.target_accuracy for trial in trials} == {target}
+
+
+def test_depth_takes_several_rates(defined):
+    values = defined("depth")
+    values(["depth", "--learning_rate=0.003,0.01", "--seeds=1"])
+    several = catalog.study("depth").trials(values, DataSize("mnist", 60_000))
+    assert len(several) == 7 * 2 * 2
+    values(["depth", "--learning_rate=0.01", "--seeds=1"])
+    published = catalog.study("depth").trials(values, DataSize("mnist", 60_000))
+    assert [trial for trial in several if trial.learning_rate == 0.01] == published
 
 
 # For each study that trains for epochs: its number of training examples, and flags for an epoch of
@@ -269,6 +303,7 @@ FIRST_IDS = {
     "lenet": "ddf7cac3194986b3",
     "moving_average": "f1b98eed2c9663ec",
     "regularization": "c38cce5149a125e3",
+    "tuned": "953995954a1b5242",
 }
 
 

@@ -170,6 +170,23 @@ def test_initialization_takes_the_last_error_of_each_budget(record):
     ]
 
 
+def test_depth_draws_a_panel_for_each_rate(record, panels, tmp_path):
+    records = [
+        record(9, batch_norm=batch_norm, seed=seed, depth=depth, learning_rate=rate)
+        for batch_norm in (False, True)
+        for depth in (1, 2)
+        for rate in (0.003, 0.01)
+        for seed in range(2)
+    ]
+    study("depth").draw(made(records), tmp_path)
+    for chart, count in (("steps_to_target.png", 4), ("accuracy_by_step.png", 2)):
+        assert {key: len(ids) for key, ids in series_of(panels[chart]).items()} == {
+            (f"rate {rate}", arm): count
+            for rate in (0.003, 0.01)
+            for arm in ("plain", "batch norm")
+        }
+
+
 @pytest.mark.parametrize(
     ("name", "chart", "titles"),
     [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sweeps.harness.charts import looks
+from sweeps.harness.charts import looks, spreads
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +44,8 @@ def bars_of_seeds(
 ) -> Axes:
     """Draws groups of bars. A bar is the median of the seeds, and each seed is a dot.
 
+    A thin vertical line is the 95% interval of the median.
+
     Args:
         series: Label and values of each bar in a group. The index of the values is the group's
             name, with one value per seed. Two neighbouring bars form a pair: they share a colour,
@@ -56,11 +58,15 @@ def bars_of_seeds(
     pairs = looks.of_series([name for name, _ in series[::2]])
     for position, (name, values) in enumerate(series):
         places = np.arange(len(names)) + width * (position - (len(series) - 1) / 2)
-        medians = values.groupby(level=0).median().reindex(names)
+        found = spreads.medians(values, values.index)
+        medians = [found[each].estimate if each in found else np.nan for each in names]
         color, first = pairs[position // 2]["color"], position % 2 == 0
         style = {"facecolor": "white" if first else color, "hatch": "///" if first else None}
         ax.bar(places, medians, width * 0.92, label=name, edgecolor=color, **style)
         place_of = dict(zip(names, places, strict=True))
+        centres = np.array([place_of[each] for each in found])
+        limits = np.broadcast_to([[values.min()], [values.max()]], (2, len(found)))
+        spreads.draw_bars(ax, centres, [*found.values()], limits, "#333333")
         seeds = [place_of[each] for each in values.index]
         ax.scatter(seeds, values, s=9, color="#333333", linewidths=0, alpha=0.7, zorder=3)
     ax.set_xticks(range(len(names)), names, fontsize=8)

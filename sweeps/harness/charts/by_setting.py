@@ -1,4 +1,4 @@
-"""Draws results against a setting: a dot per seed, and a line through the medians."""
+"""Draws results against a setting: a dot per seed, and medians with their 95% intervals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sweeps.harness.charts import looks
+from sweeps.harness.charts import looks, spreads
 from sweeps.harness.charts.facets import Series
 from sweeps.harness.results import tables
 from sweeps.harness.wording import counted
@@ -45,7 +45,8 @@ def steps_to_target(
         ax.scatter(
             places[~hit], budgets, s=45, marker="^", facecolors="none", edgecolors=look["color"]
         )
-        _medians(ax, group[x], steps, label, look, shift, log=log, joined=joined)
+        every = group.max_steps.to_numpy()
+        _medians(ax, group[x], steps, label, look, shift, log=log, joined=joined, budgets=every)
     if missed:
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter("{x:g}")
@@ -130,14 +131,33 @@ def _log_axis(ax, x):
     ax.set_xlim(float(x.min()) / 1.7, float(x.max()) * 1.7)
 
 
-def _medians(ax, x, values, label, look, shift, *, log=False, joined=True):
-    """Draws a line through the medians, with gaps where a median is infinite."""
-    medians = x.to_frame("x").assign(values=values).groupby("x")["values"]
-    medians = medians.agg(lambda each: tables.median(each.to_numpy()))
+def _medians(ax, x, values, label, look, shift, *, log=False, joined=True, budgets=None):
+    """Draws a line through the medians, with gaps where a median is infinite, and intervals.
+
+    Args:
+        ax: Axes to draw on.
+        x: Horizontal place of each value.
+        values: Values, infinite for a miss or a diverged run.
+        label: Label of the series.
+        look: Look of the series.
+        shift: Shift of the series to the side.
+        log: Whether the horizontal axis is logarithmic.
+        joined: Whether a line joins the medians.
+        budgets: Budget of each value, which limits it. Default: the largest finite value.
+    """
+    found = spreads.medians(pd.Series(values), x)
+    medians = np.array([each.estimate for each in found.values()])
     line = np.where(np.isfinite(medians), medians, np.nan)
-    places = _shifted(medians.index.to_series(), shift, log)
+    places = _shifted(pd.Series(list(found)), shift, log)
+    finite = values[np.isfinite(values)]
+    low = np.full(len(found), finite.min(initial=np.inf))
+    high = np.full(len(found), finite.max(initial=-np.inf))
+    if budgets is not None:
+        high = pd.Series(budgets).groupby(x.to_numpy()).max().to_numpy(float)
+    wide = spreads.draw_bars(ax, places, [*found.values()], np.array([low, high]), look["color"])
     look = look if joined else look | {"linestyle": "none", "markersize": 10, "mew": 0}
-    ax.plot(places, line, label=f"{label} (median)", lw=2, **look)
+    name = f"{label} (median, {spreads.NAME})" if wide else f"{label} (median)"
+    ax.plot(places, line, label=name, lw=2, **look)
 
 
 def _shifts(count, x, log):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sweeps.harness.charts import looks
+from sweeps.harness.charts import looks, spreads
 from sweeps.harness.charts.facets import Series
 
 if TYPE_CHECKING:
@@ -120,21 +120,26 @@ def percentiles(rows: pd.DataFrame, ax: Axes) -> Axes:
 def statistics(rows: pd.DataFrame, ax: Axes, target: float) -> Axes:
     """Draws median accuracy against the step, one line per kind of statistics.
 
+    A band is the 95% interval of the median.
+
     Args:
         rows: Rows with `statistics`, `step` and `accuracy`, from trials of the same setting.
         ax: Axes to draw on.
         target: Target accuracy, drawn as a dashed line.
     """
+    wide = False
     for position, (name, kind) in enumerate(rows.groupby("statistics", sort=False)):
-        medians = kind.groupby("step").accuracy.median()
+        found = spreads.medians(kind.accuracy, kind.step)
+        medians = [each.estimate for each in found.values()]
         style = ["-", "--", "-.", ":"][position % 4]
         color = _COLORS[position % len(_COLORS)]
-        ax.plot(medians.index, medians, lw=1.8, label=name, color=color, linestyle=style)
+        wide |= spreads.draw_band(ax, found, color)
+        ax.plot([*found], medians, lw=1.8, label=name, color=color, linestyle=style)
     _targets(ax, [target])
     ax.set_ylim(0, 1)
     ax.set_xlim(left=0)
     ax.set_xlabel("training step")
-    ax.set_ylabel("median accuracy on the test set")
+    ax.set_ylabel(f"median accuracy on the test set{f', {spreads.NAME}' if wide else ''}")
     return ax
 
 

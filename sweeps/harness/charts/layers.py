@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sweeps.harness.charts import figures, looks
+from sweeps.harness.charts import figures, looks, spreads
 from sweeps.harness.charts.facets import Series
 from sweeps.harness.results.store import write_whole
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def gradients(series: Sequence[Series], rows: pd.DataFrame, ax: Axes) -> Axes:
     """Draws gradient norms by layer: thin lines for seeds, a thick line for their median.
 
-    A norm of 0 is left out, because the axis is logarithmic.
+    A band is the 95% interval of the median. A norm of 0 is left out, because the axis is
+    logarithmic.
 
     Args:
         series: The series to draw, as from `facets`.
@@ -32,14 +33,17 @@ def gradients(series: Sequence[Series], rows: pd.DataFrame, ax: Axes) -> Axes:
         norms = rows[rows.trial_id.isin(trials.trial_id) & (rows.gradient_norm > 0)]
         for _, run in norms.groupby("trial_id"):
             ax.plot(run.layer, run.gradient_norm, lw=0.7, alpha=0.5, color=look["color"])
-        medians = norms.groupby("layer").gradient_norm.median()
+        found = spreads.medians(norms.gradient_norm, norms.layer)
+        medians = [each.estimate for each in found.values()]
+        wide = spreads.draw_band(ax, found, look["color"])
+        band = f"; band: {spreads.NAME}" if wide else ""
         ax.plot(
-            medians.index,
+            [*found],
             medians,
             lw=2,
             markersize=4,
             markevery=looks.marker_every(len(medians)),
-            label=f"{name} (median; thin: seeds)",
+            label=f"{name} (median; thin: seeds{band})",
             **look,
         )
     ax.set_yscale("log")

@@ -1,12 +1,13 @@
 """Claims about batch norm, and the rules that decide whether they hold.
 
 Each study defines its claims in its own `claims.py`, in a dictionary `CLAIMS` from numbers to
-claims. A rule is a function of the study's tables on disk. It returns the measured numbers in words
-and a verdict: "reproduced", "not reproduced", "depends on ..." with the condition that the numbers
-show, or "undecided: ..." with the missing evidence. The report calls "depends on" "partly
-reproduced". The rule's docstring, or a constant in its
-module, gives the thresholds. Medians are over seeds. A run that misses its target counts as
-infinite, and the number of runs that reached the target is always shown.
+claims. A rule is a function of the study's tables on disk. It returns the measured numbers with
+their intervals and a verdict: "reproduced", "not reproduced", "depends on ..." with the condition
+that the numbers show, or "undecided: ..." with the missing evidence. The report calls "depends on"
+"partly reproduced". The rule's docstring, or a constant in its module, gives the thresholds. A rule
+decides on a number only if the number's whole 95% interval is on one side of the threshold. A run
+that misses its target counts as infinite, and the number of runs that reached the target is always
+shown.
 """
 
 from __future__ import annotations
@@ -71,5 +72,5 @@ def decide(claim: Claim, tables: StudyTables) -> Finding:
     try:
         tables.require(claim.needs)
     except UndecidedError as error:
-        return Finding(finding.measured, f"{UNDECIDED}: {error}")
+        return finding._replace(verdict=f"{UNDECIDED}: {error}")
     return finding

@@ -15,19 +15,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sweeps.harness.claims.checks import sample
 from sweeps.harness.claims.verdicts import UndecidedError
 from sweeps.harness.data import DataSize
 from sweeps.harness.errors import UserError
-from sweeps.harness.results.tables import median, with_misses
+from sweeps.harness.results import intervals
 from sweeps.harness.trial import Trial, arm_name
 
 CHANCE = 0.1  # the accuracy of guessing among ten classes
 NEAR_CHANCE = 2 * CHANCE
 
 
-# Function of (data size, number of seeds). Returns a study's default grid: trials by their ids.
-# With None as the number of seeds, the grid has the study's own number.
-Grid = Callable[[DataSize, int | None], Mapping[str, Trial]]
+# Function of (data size, number of seeds, trials table). Returns a study's default grid: trials by
+# their ids. With None as the number of seeds, the grid has the study's own number.
+Grid = Callable[[DataSize, int | None, pd.DataFrame], Mapping[str, Trial]]
 
 
 class StudyTables:
@@ -58,8 +59,8 @@ class StudyTables:
         grid = self._grids(self._folder.name)
         if grid is None:
             return
-        needed = [trial for trial in grid(self._size, None).values() if needs(trial)]
         trials = self._table("trials")
+        needed = [trial for trial in grid(self._size, None, trials).values() if needs(trial)]
         finished = set(trials.trial_id[trials.status != "failed"])
         missing = [trial for trial in needed if trial.id not in finished]
         if missing:
@@ -109,7 +110,8 @@ class StudyTables:
         grid = self._grids(self._folder.name)
         if grid is None:
             return None
-        return frozenset(grid(self._size, int(self._table("trials").seed.max()) + 1))
+        trials = self._table("trials")
+        return frozenset(grid(self._size, int(trials.seed.max()) + 1, trials))
 
     def _table(self, name, *columns):
         """Reads a table with all of its rows."""
@@ -187,21 +189,8 @@ def under(indexed, *key):
         raise UndecidedError(f"there are no results for {words}") from error
 
 
-def median_steps(trials):
-    """The median number of steps to the target."""
-    return median(with_misses(trials.steps_to_target))
-
-
-def in_steps(trials):
-    """The median number of steps to the target and reached/total, in words: "12 (5/5)"."""
-    steps = with_misses(trials.steps_to_target)
-    middle = median(steps)
-    shown = f"{middle:g}" if np.isfinite(middle) else f">{trials.max_steps.max()}"
-    return f"{shown} ({np.isfinite(steps).sum()}/{len(steps)})"
-
-
 def steps_by(tables, column, **values):
-    """The median number of steps for each value of a column, as numbers and in words.
+    """The trials for each value of a column, if the median of at least one reaches the target.
 
     Args:
         tables: The study's tables.
@@ -212,35 +201,34 @@ def steps_by(tables, column, **values):
     groups = dict(list(trials.groupby(column)))
     if len(groups) < 2:
         raise UndecidedError(f"the claim needs several values of {column}")
-    medians = pd.Series({value: median_steps(group) for value, group in groups.items()})
-    if not np.isfinite(medians).any():
+    if not any(np.isfinite(steps(group).median()) for group in groups.values()):
         raise UndecidedError("no run reached the target, or too few for a median")
-    return medians, ", ".join(f"{value}: {in_steps(group)}" for value, group in groups.items())
+    return groups
 
 
-def within(steps, bound):
-    """Whether the target is reached in at most `bound` steps. A miss never is."""
-    return bool(np.isfinite(steps) and steps <= bound)
+def steps(trials):
+    """The steps to the target by seed, with infinity for a miss."""
+    return sample(trials, "steps_to_target")
 
 
-def median_percent(values):
-    """The median of shares, as a percentage in words."""
-    return f"{values.median():.1%}"
-
-
-def or_never(steps):
-    """A number of steps in words: "12", or "never" for infinity."""
-    return f"{steps:g}" if np.isfinite(steps) else "never"
+def in_steps(trials):
+    """The median steps to the target, its interval and reached/total: "12 [11, 14] (6/6)"."""
+    found = steps(trials)
+    shown = intervals.of_median(found).shown(infinite=f">{trials.max_steps.max()}")
+    return f"{shown} ({np.isfinite(found).sum()}/{len(found)})"
 
 
 def first_step(rows, level, values=None):
     """The first step of each run at which a value is at least `level`; infinity if none is.
 
     Args:
-        rows: Rows with `trial_id` and `step`.
+        rows: Rows with `trial_id`, `seed` and `step`.
         level: Value to reach.
         values: Values of the rows. Default: their `test_accuracy`.
+
+    Returns:
+        The steps by seed.
     """
     values = rows.test_accuracy if values is None else values
-    steps = rows.step.where(values >= level, np.inf)
-    return steps.groupby(rows.trial_id).min().to_numpy(float)
+    found = rows.step.where(values >= level, np.inf)
+    return found.groupby([rows.trial_id, rows.seed]).min().astype(float).droplevel(0).sort_index()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from sweeps.harness.claims.checks import Check, conjunction, disjunction
 from sweeps.harness.claims.wording import listed
+from sweeps.harness.results.intervals import SEEDS_NEEDED
+from sweeps.harness.wording import counted
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 DEPENDS, UNDECIDED = "depends on", "undecided"  # a condition or a reason follows
@@ -15,69 +18,110 @@ class Finding(NamedTuple):
     """A study's answer to a claim.
 
     Attributes:
-        measured: The measured numbers in plain sentences, with the thresholds that they must meet.
-            The report adds the first capital letter and the final period.
+        measured: The numbers that decide, in a few words and with their intervals. The report adds
+            the first capital letter and the final period.
         verdict: "reproduced", "not reproduced", "not reproduced: ..." with the reason, "depends on
             ..." with the condition, or "undecided: ..." with the missing evidence.
+        rows: The other numbers: rows of the table below the claim, each by column.
     """
 
     measured: str
     verdict: str
+    rows: Sequence[Mapping[str, str]] = ()
 
 
 class UndecidedError(Exception):
     """The tables do not hold the evidence that a claim needs. The message says what is missing."""
 
 
+def undecided(checks: Mapping[str, Check]) -> str:
+    """The verdict on a claim whose checks have no answer, with the reason.
+
+    Args:
+        checks: Checks by their names. Those that have an answer may be among them.
+    """
+    fewest = min(each.seeds for each in checks.values())
+    if fewest < SEEDS_NEEDED:
+        return _too_few(fewest)
+    names = [name for name, each in checks.items() if each.holds is None]
+    return f"{UNDECIDED}: the 95% interval contains the threshold for {listed(names)}"
+
+
 def all_or_some(
-    holds: Mapping[str, bool], condition: str, preposition: str = "for", reason: str = ""
+    checks: Mapping[str, Check], condition: str, preposition: str = "for", reason: str = ""
 ) -> str:
     """The verdict on a claim that was checked for several cases.
 
     Args:
-        holds: Whether the claim holds, by the name of the case.
+        checks: A check by the name of each case.
         condition: The quantity that differs between the cases, such as "the depth".
         preposition: Word between "it holds" and the cases. Default: "for".
         reason: Clause that explains "not reproduced". Default: none.
 
     Returns:
-        "reproduced" if the claim holds in all cases, "not reproduced" if it holds in none.
-        Otherwise "depends on ..." with the names of the cases.
+        "reproduced" if the claim holds in all cases, "not reproduced" if it holds in none. If it
+        holds in one case and fails in another, "depends on ..." with the names of the cases.
+        Otherwise "undecided: ...".
 
     Raises:
         UndecidedError: If there are no cases.
     """
-    if not holds:
+    if not checks:
         raise UndecidedError("there are no runs to compare")
-    if all(holds.values()):
+    answers = [each.holds for each in checks.values()]
+    if conjunction(answers):
         return REPRODUCED
-    if not any(holds.values()):
+    if disjunction(answers) is False:
         return f"{NOT_REPRODUCED}: {reason}" if reason else NOT_REPRODUCED
-    yes = listed(name for name, value in holds.items() if value)
-    no = listed(name for name, value in holds.items() if not value)
-    return f"{DEPENDS} {condition}: it holds {preposition} {yes}, but not {preposition} {no}"
+    yes, no, open_ = (_named(checks, answer) for answer in (True, False, None))
+    if not (yes and no):
+        return undecided(checks)
+    rest = f", and is undecided {preposition} {listed(open_)}" if open_ else ""
+    return (
+        f"{DEPENDS} {condition}: it holds {preposition} {listed(yes)}, but not {preposition} "
+        f"{listed(no)}{rest}"
+    )
 
 
-def all_parts(holds: Mapping[str, bool]) -> str:
+def all_parts(checks: Mapping[str, Check]) -> str:
     """The verdict on a claim of several parts.
 
     Args:
-        holds: Whether each part is true. A part is a clause, such as "the gap is smaller".
+        checks: A check by each part. A part is a clause, such as "the gap is smaller".
 
     Returns:
-        "reproduced" if all parts are true, "not reproduced" if none is. Otherwise "depends on the
-        part: ..." with the parts.
+        "reproduced" if all parts are true, "not reproduced" if none is. If one is true and another
+        is not, "depends on the part: ..." with the parts. Otherwise "undecided: ...".
     """
-    verdict = all_or_some(holds, "the part")
-    if not verdict.startswith(DEPENDS):
-        return verdict
-    true = " and ".join(part for part, value in holds.items() if value)
-    false = " or that ".join(part for part, value in holds.items() if not value)
-    return f"{DEPENDS} the part: it is true that {true}, but not that {false}"
+    yes, no, open_ = (_named(checks, answer) for answer in (True, False, None))
+    if not (yes and no):
+        return all_or_some({f'"{part}"': each for part, each in checks.items()}, "the part")
+    rest = f", and it is undecided whether {' and '.join(open_)}" if open_ else ""
+    return (
+        f"{DEPENDS} the part: it is true that {' and '.join(yes)}, but not that "
+        f"{' or that '.join(no)}{rest}"
+    )
 
 
 def some_of(count: int, total: int, condition: str) -> str:
-    """The verdict on a claim that holds in `count` of `total` runs."""
-    if count in (0, total):
-        return REPRODUCED if count else NOT_REPRODUCED
-    return f"{DEPENDS} {condition}: it holds for {count} of {total} runs"
+    """The verdict on a claim that holds in `count` of `total` runs.
+
+    If some runs agree and some do not, the claim depends on the seed: this needs no interval. Six
+    runs that agree show that most runs do.
+    """
+    if 0 < count < total:
+        return f"{DEPENDS} {condition}: it holds for {count} of {total} runs"
+    if total < SEEDS_NEEDED:
+        return _too_few(total)
+    return REPRODUCED if count else NOT_REPRODUCED
+
+
+def _too_few(seeds):
+    return (
+        f"{UNDECIDED}: {counted(seeds, 'seed')} cannot give a 95% interval for a median; six are "
+        "needed"
+    )
+
+
+def _named(checks, answer):
+    return [name for name, each in checks.items() if each.holds is answer]

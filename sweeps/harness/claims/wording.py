@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 _SPELLINGS = {
@@ -39,8 +40,16 @@ def layers(count: int) -> str:
 
 
 def listed(items: Iterable[str]) -> str:
-    """A list in prose: "a, b and c". Items that contain a comma or an "and" are quoted."""
+    """A list in prose: "a, b and c". Items that contain a comma or an "and" are quoted.
+
+    Intervals and quotations may contain either.
+    """
     items = list(items)
-    if len(items) > 1 and any("," in item or " and " in item for item in items):
+    if len(items) > 1 and any("," in bare or " and " in bare for bare in map(_bare, items)):
         items = [f'"{item}"' for item in items]
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def _bare(item):
+    """An item without intervals and quotations."""
+    return re.sub(r'\[.*?\]|".*?"', "", item)

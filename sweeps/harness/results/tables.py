@@ -49,6 +49,7 @@ _NULLABLE = {
     "bn_virtual_batch_size": "Int64",
     "group_norm": "Int64",
     "train_examples": "Int64",
+    "validation_examples": "Int64",
     "train_size": "Int64",
 }
 TRIAL_COLUMNS = [
@@ -108,6 +109,12 @@ def select(tables: Tables, trial_ids: Collection[str], varied: Sequence[str]) ->
     trials = keep(tables.trials)
     recorded = {name: keep(frame) for name, frame in tables.recorded.items()}
     return Tables(trials, keep(tables.curves), summary_table(trials, varied), recorded)
+
+
+def read_trials(folder: Path) -> pd.DataFrame | None:
+    """The trials table in a study's results folder. `None` if there is none."""
+    path = folder / "trials.csv"
+    return pd.read_csv(path, dtype={"trial_id": str}) if path.exists() else None
 
 
 def irreplaceable(folder: Path, about_to_run: Collection[str] = ()) -> set[str]:

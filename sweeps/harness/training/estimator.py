@@ -11,8 +11,8 @@
     )
 
 A target check stops classifying as soon as the target is out of reach; see
-`sweeps.harness.training.test_set`. The whole test set is classified when the target is met, and for
-each point of the accuracy curve.
+`sweeps.harness.training.test_set`. The whole evaluation set is classified when the target is met,
+and for each point of the accuracy curve.
 """
 
 from __future__ import annotations
@@ -46,16 +46,18 @@ class TrainSpec(NamedTuple):
 
 
 class EvalSpec(NamedTuple):
-    """The test set, the target, and the steps after which to evaluate.
+    """The evaluation set, the target, and the steps after which to evaluate.
 
     Attributes:
-        input_fn: Function that returns the `TestSet`.
+        input_fn: Function that returns the `TestSet` to evaluate on.
         every_steps: Number of training steps between two checks of the target.
-        target_accuracy: Share of the test set to classify correctly. `None` means that the network
+        target_accuracy: Share of the examples to classify correctly. `None` means that the network
             is not evaluated, as in a regression.
         stop_at_target: Whether training ends when the target is met.
         curve_every: Number of training steps between two full evaluations. With 0, the default,
             the only full evaluation is after the last step.
+        exact_until: Number of steps at the start after each of which the target is checked,
+            whatever `every_steps` is. Default: 0.
     """
 
     input_fn: Callable[[], TestSet]
@@ -63,6 +65,11 @@ class EvalSpec(NamedTuple):
     target_accuracy: float | None
     stop_at_target: bool
     curve_every: int = 0
+    exact_until: int = 0
+
+    def checks_target(self, step: int) -> bool:
+        """Whether the target is checked after this step."""
+        return step <= self.exact_until or step % self.every_steps == 0
 
 
 class Recorder(Protocol):
@@ -141,7 +148,9 @@ class History:
 
 
 class Estimator:
-    """A network with its compiled training step, for any number of runs that differ in their seed.
+    """A network with its compiled training step.
+
+    It serves any number of runs that differ in their seed and in their learning rate.
 
     Args:
         model_fn: Function of (params) that returns the `EstimatorSpec`.
@@ -157,7 +166,7 @@ class Estimator:
         self._params = params
         spec = model_fn(params)
         self.model, self._optimizer, self.loss = spec.model, spec.optimizer, spec.loss
-        self._draw_weights = spec.draw_weights
+        self._prepare = spec.prepare
         self._optimizer.build(self.model.trainable_variables)
         self._variables = [*self.model.variables, *self._optimizer.variables]
         self._start = [tf.identity(v) for v in self._variables]
@@ -176,14 +185,14 @@ class Estimator:
         self.train_steps([(x, y)])
 
     def initialize(self, params: Any) -> None:
-        """Resets the optimizer, and draws the initial weights of a run.
+        """Resets the optimizer, draws the initial weights of a run and sets its learning rate.
 
         Args:
             params: Parameters of the run. They must describe the same network.
         """
         for variable, start in zip(self._variables, self._start, strict=True):
             variable.assign(start)
-        self._draw_weights(params)
+        self._prepare(params)
 
     def train_steps(self, batches: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:
         """Takes one training step per mini-batch.
@@ -258,7 +267,7 @@ def train_and_evaluate(
     Args:
         estimator: The network, initialized for this run.
         train_spec: Training batches and budget.
-        eval_spec: Test set and target.
+        eval_spec: Evaluation set and target.
         record_spec: Recorders and their steps. Default: no recorders.
 
     Returns:
@@ -293,7 +302,7 @@ def _steps_to_next_stop(step, train_spec, eval_spec, record_spec):
     intervals = (train_spec.steps_per_execution, eval_spec.every_steps, eval_spec.curve_every)
     stops = [(step // interval + 1) * interval for interval in intervals if interval > 0]
     stops += [stop for stop in (*record_spec.steps, train_spec.max_steps) if stop > step]
-    return min(stops) - step
+    return 1 if step < eval_spec.exact_until else min(stops) - step
 
 
 def _take_steps(estimator, batches, seconds):
@@ -311,7 +320,7 @@ def _checks_target(history, eval_spec):
     """Whether the target is checked after the current step."""
     if eval_spec.target_accuracy is None or history.reached:
         return False
-    return history.final_step % eval_spec.every_steps == 0
+    return eval_spec.checks_target(history.final_step)
 
 
 def _reaches_target(accuracy, history, eval_spec):
@@ -321,7 +330,7 @@ def _reaches_target(accuracy, history, eval_spec):
 
 
 def _evaluate(estimator, test_set, history, train_spec, eval_spec):
-    """Returns the test accuracy after the current step.
+    """Returns the accuracy on the evaluation set after the current step.
 
     It is `None` if no evaluation is due after this step, or if a target check misses the target.
     """

@@ -27,8 +27,9 @@ class EstimatorSpec(NamedTuple):
         model: The network. It maps images to logits.
         optimizer: The optimizer, not built yet.
         loss: The loss, a function of (labels, logits).
-        draw_weights: Function of (params). Draws the random initial weights of a run with these
-            parameters. The other weights have the same initial values in every run.
+        prepare: Function of (params). Prepares a run with these parameters: draws the random
+            initial weights, and sets the learning rate. The other weights have the same initial
+            values in every run.
         target: Shape and dtype of one label. Default: one uint8.
         batch_size: Examples per training step, as a constant for TensorFlow to compile in. `None`
             leaves the size open.
@@ -37,7 +38,7 @@ class EstimatorSpec(NamedTuple):
     model: keras.Model
     optimizer: keras.optimizers.Optimizer
     loss: keras.losses.Loss
-    draw_weights: Callable[[Any], None]
+    prepare: Callable[[Any], None]
     target: tuple[tuple[int, ...], str] = ((), "uint8")
     batch_size: int | None = None
 
@@ -49,12 +50,18 @@ def model_fn(trial: Trial) -> EstimatorSpec:
     layer width. That takes some seconds and does not make the steps of a trial, which runs on one
     thread, any faster.
     """
-    model = build(trial)
+    model, optimizer = build(trial), _optimizer(trial)
+
+    def prepare(trial):
+        draw_weights(model, trial)
+        if trial.decay_steps is None:
+            optimizer.learning_rate = trial.learning_rate  # a variable in the compiled step
+
     spec = EstimatorSpec(
         model=model,
-        optimizer=_optimizer(trial),
+        optimizer=optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        draw_weights=lambda trial: draw_weights(model, trial),
+        prepare=prepare,
     )
     if trial.architecture == "regression":
         return spec._replace(loss=keras.losses.MeanSquaredError(), target=((1,), "float32"))

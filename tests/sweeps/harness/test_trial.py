@@ -53,6 +53,9 @@ CHANGES = {
     "dropout": 0.5,
     "l2": 1e-3,
     "train_examples": 5000,
+    "validation_examples": 1000,
+    "evaluated_on": "validation",
+    "exact_until": 40,
     "steps_per_execution": 10,
     "record": ("gradients",),
     "record_steps": (0, 10),
@@ -77,9 +80,14 @@ def test_json_round_trip():
     assert Trial.from_json(original.to_json()) == original
 
 
-def test_trials_of_one_network_differ_in_their_seed_only():
-    assert trial(seed=3).network == trial(seed=4).network
+def test_trials_of_one_network_differ_in_seed_and_rate_only():
+    assert trial(seed=3).network == trial(seed=4, learning_rate=0.1).network
     assert trial(activation="tanh").network != trial().network
+
+
+def test_a_rate_that_decays_belongs_to_the_network():
+    rates = [trial(decay_steps=167.0, learning_rate=rate).network for rate in (0.1, 0.2)]
+    assert rates[0] != rates[1]
 
 
 def test_is_hashable_and_frozen():

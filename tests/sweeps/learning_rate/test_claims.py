@@ -28,7 +28,8 @@ def test_fewer_steps(judge, at_low, at_high, verdict):
     )
     finding = judge(6, trials=frame, curves=curves)
     assert_verdict(finding, verdict)
-    assert "best accuracy (95.0%): plain 100 at learning rate 0.02" in finding.measured
+    assert finding.rows[0]["Median steps to 95.0%"] == "100 [100, 100]"
+    assert finding.rows[1]["Faster than plain with probability"] == "1.00"
 
 
 def rates(reached, best=None):

@@ -22,9 +22,9 @@ class Run(NamedTuple):
 
     Attributes:
         estimator: Estimator that holds the network.
-        trial: Configuration of the run, except for the seed.
+        trial: Configuration of the run, except for the seed and the learning rate.
         train: Training examples and labels that the run uses.
-        test: Test examples and labels.
+        test: Examples and labels that the run is evaluated on.
     """
 
     estimator: Estimator

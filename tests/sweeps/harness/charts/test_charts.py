@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import image
 from matplotlib.colors import to_hex
@@ -128,3 +129,53 @@ def test_a_chart_is_a_png_of_150_dots_an_inch(tmp_path, record):
         "sub",
     )
     assert image.imread(path).shape[:2] == (690, 1080)
+
+
+def bars_of(ax):
+    """The lower and upper end of each vertical bar, and the triangles at ends beyond the budget."""
+    from matplotlib.collections import LineCollection
+
+    bars = [c for c in ax.collections if isinstance(c, LineCollection)]
+    ends = [tuple(segment[:, 1]) for c in bars for segment in c.get_segments()]
+    open_ = [
+        (line.get_marker(), *line.get_ydata())
+        for line in ax.lines
+        if line.get_marker() in ("^", "v") and len(line.get_ydata()) and line.get_zorder() == 4
+    ]
+    return ends, open_
+
+
+def test_medians_have_their_95_percent_intervals(ax, record):
+    steps = [10, 11, 12, 14, 17, 40, 41, 50, 60, 70]
+    made = trials(*[record(each, seed=n) for n, each in enumerate(steps)])
+    charts.steps_to_target(charts.series(made.trials, "depth"), ax, "depth")
+    assert bars_of(ax) == ([(11, 60)], [])  # second and ninth of ten
+    assert ax.lines[-1].get_label() == "plain (median, 95% interval)"
+
+
+def test_an_interval_beyond_the_budget_ends_at_the_budget_with_a_triangle(ax, record):
+    made = trials(
+        *[record(each, seed=n) for n, each in enumerate([10, 11, 12, 14, 17, None])],
+        *[record(None, depth=2, seed=n) for n in range(6)],
+    )
+    charts.steps_to_target(charts.series(made.trials, "depth"), ax, "depth")
+    ends, open_ = bars_of(ax)
+    assert ends == [(10, 300), (300, 300)]
+    assert open_ == [("^", 300, 300)]
+
+
+def test_five_seeds_have_no_interval(ax, record):
+    made = trials(*[record(10 + n, seed=n) for n in range(5)])
+    charts.steps_to_target(charts.series(made.trials, "depth"), ax, "depth")
+    assert bars_of(ax) == ([], [])
+    assert ax.lines[0].get_label() == "plain (median)"
+
+
+def test_a_line_of_medians_has_a_band(ax):
+    rows = pd.DataFrame(
+        {"statistics": "batch", "step": [5] * 6 + [10] * 6, "accuracy": np.arange(12) / 20}
+    )
+    charts.statistics(rows, ax, 0.9)
+    low, high = ax.collections[0].get_datalim(ax.transData).intervaly
+    assert (low, high) == pytest.approx((0, 0.55))
+    assert ax.get_ylabel() == "median accuracy on the test set, 95% interval"

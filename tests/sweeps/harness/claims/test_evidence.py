@@ -50,8 +50,8 @@ class TestDefaultGrid:
 
     @pytest.fixture
     def tables(self, tmp_path):
-        """Writes trials.csv of depth on mnist_5k; steps by trial, and further trials."""
-        grid = catalog.grid("depth")(DataSize.of("mnist_5k"), None)
+        """Writes trials.csv of depth on mnist_5k: ten seeds, steps by trial, further trials."""
+        grid = catalog.grid("depth")(DataSize.of("mnist_5k"), 10)
 
         def make(steps, *others, keep=lambda trial: True):
             rows = [
@@ -78,17 +78,17 @@ class TestDefaultGrid:
         ]
         made = tables(lambda t: 10 * t.depth if t not in others else 999, *others)
         finding = self.decide(1, made)
-        assert finding.measured.endswith(
-            "1: 10 (5/5), 2: 20 (5/5), 3: 30 (5/5), 4: 40 (5/5), "
-            "5: 50 (5/5), 6: 60 (5/5), 7: 70 (5/5)"
-        )
+        assert [row["Median steps"] for row in finding.rows] == [
+            f"{steps} [{steps}, {steps}] (10/10)" for steps in (10, 20, 30, 40, 50, 60, 70)
+        ]
         assert finding.verdict == YES
 
     def test_a_further_seed_counts_once(self, tables):
-        more = catalog.grid("depth")(DataSize.of("mnist_5k"), 6)
-        extra = [t for t in more.values() if t.seed == 5]
+        more = catalog.grid("depth")(DataSize.of("mnist_5k"), 11)
+        extra = [t for t in more.values() if t.seed == 10]
         finding = self.decide(1, tables(lambda t: 10 * t.depth, *extra))
-        assert "1: 10 (6/6)" in finding.measured
+        assert finding.rows[0]["Median steps"] == "10 [10, 10] (11/11)"
+        assert finding.verdict == YES
 
     @pytest.mark.parametrize(
         ("keep", "missing"),

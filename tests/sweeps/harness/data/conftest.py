@@ -13,7 +13,10 @@ from sweeps.harness.data import files
 
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch, tmp_path_factory):
-    """No data folder by environment, an empty Keras cache, and a proxy that refuses at once."""
+    """No data folder by environment, no system package, an empty Keras cache, and a proxy that
+    refuses at once.
+    """
+    monkeypatch.setattr(files, "_SYSTEM_FOLDERS", {})
     monkeypatch.delenv("KERASBN_DATA_DIR", raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):

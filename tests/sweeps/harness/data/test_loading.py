@@ -7,10 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_files import IDX, WHOLE_MNIST, needs_whole_mnist, refusal, write_idx
+from image_files import (
+    IDX,
+    WHOLE_MNIST,
+    assert_equal_arrays,
+    needs_whole_mnist,
+    refusal,
+    small_arrays,
+    write_idx,
+)
 
 from sweeps.harness import data
-from sweeps.harness.data import download
+from sweeps.harness.data import download, files
 
 
 class TestPlaces:
@@ -71,6 +79,39 @@ class TestPlaces:
         message = refusal("custom", None)
         assert "--data_dir" in message
         assert "KERASBN_DATA_DIR" in message
+
+
+class TestSystemPackage:
+    @pytest.fixture
+    def package(self, tmp_path, monkeypatch, published):
+        """A folder like that of Debian's package, which has the gzipped IDX files."""
+        published("fashion_mnist")
+        folder = tmp_path / "fashion-mnist"
+        folder.mkdir()
+        monkeypatch.setitem(files._SYSTEM_FOLDERS, "fashion_mnist", folder)
+        return write_idx(folder, ending=".gz")
+
+    def test_fashion_mnist_is_found(self, package):
+        dataset = data.load("fashion_mnist")
+        assert (dataset.name, dataset.source) == ("fashion_mnist", str(package))
+        assert_equal_arrays(dataset, small_arrays())
+
+    def test_the_cache_of_keras_goes_before_it(self, package, cache):
+        folder = Path(cache, "fashion-mnist")
+        folder.mkdir(parents=True)
+        write_idx(folder, ending=".gz")
+        assert data.load("fashion_mnist").source == str(Path(cache, "fashion-mnist"))
+
+    def test_a_named_folder_goes_before_it(self, package, tmp_path):
+        assert "does not exist" in refusal("fashion_mnist", tmp_path / "nowhere")
+
+    def test_a_damaged_one_is_an_error(self, package):
+        (package / f"{IDX['y_test']}.gz").write_bytes(b"\x1f\x8b damaged")
+        assert str(package) in refusal("fashion_mnist", None)
+
+    def test_an_incomplete_one_is_not_used(self, package):
+        (package / f"{IDX['y_test']}.gz").unlink()
+        assert "its download from" in refusal("fashion_mnist", None)
 
 
 class TestNoNetwork:

@@ -26,12 +26,16 @@ def estimator():
     return Estimator(model_fn, trial())
 
 
-def history(estimator, seed=3, max_steps=40, every=1, target=0.9, stop=True, curve=1, **net):
+def history(
+    estimator, seed=3, max_steps=40, every=1, target=0.9, stop=True, curve=1, exact_until=0, **net
+):
     estimator.initialize(trial(seed=seed, **net))
     return train_and_evaluate(
         estimator,
         TrainSpec(lambda: batches(IMAGES, LABELS, 50, seed), max_steps),
-        EvalSpec(lambda: TestSet(TEST_IMAGES, TEST_LABELS), every, target, stop, curve),
+        EvalSpec(
+            lambda: TestSet(TEST_IMAGES, TEST_LABELS), every, target, stop, curve, exact_until
+        ),
     )
 
 
@@ -119,6 +123,46 @@ def test_divergence_within_a_call_is_found_at_its_step():
         found.append((run.status, run.final_step))
     assert found[0] == found[1]
     assert found[0][0] == "diverged"
+
+
+def test_at_the_start_the_target_is_checked_after_every_step(estimator):
+    spec = EvalSpec(lambda: None, 5, 0.8, True, exact_until=12)
+    assert [step for step in range(1, 22) if spec.checks_target(step)] == [*range(1, 13), 15, 20]
+
+    def found(exact_until):
+        return history(estimator, target=0.8, every=40, curve=0, exact_until=exact_until)
+
+    exact = history(estimator, target=0.8, curve=0).steps_to_target
+    assert found(exact).steps_to_target == exact
+    assert found(exact - 1).steps_to_target == 40
+
+
+def test_calls_of_several_steps_stop_after_each_exact_step():
+    several = Estimator(model_fn, trial(steps_per_execution=4))
+    several.initialize(trial())
+    rows = train_and_evaluate(
+        several,
+        TrainSpec(lambda: batches(IMAGES, LABELS, 50, 3), 9, 4),
+        EvalSpec(lambda: TestSet(TEST_IMAGES, TEST_LABELS), 6, 1.0, True, exact_until=2),
+    ).curve
+    assert [step for step, _, _ in rows] == [1, 2, 4, 6, 8, 9]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_runs_that_differ_in_their_rate_share_a_compiled_step(optimizer):
+    shared = Estimator(model_fn, trial(optimizer=optimizer, learning_rate=0.5))
+    for rate in (0.001, 0.03):
+        alone = Estimator(model_fn, trial(optimizer=optimizer, learning_rate=rate))
+        curves = [history(each, max_steps=4, learning_rate=rate).curve for each in (shared, alone)]
+        assert curves[0] == curves[1]
+    assert len(shared._step._list_all_concrete_functions()) == 1
+
+
+def test_a_decaying_rate_stays_as_compiled():
+    net = {"learning_rate": 0.1, "decay_steps": 3.0}
+    estimator = Estimator(model_fn, trial(**net))
+    first, again = (history(estimator, max_steps=4, **net).curve for _ in range(2))
+    assert first == again
 
 
 def test_the_same_seed_gives_the_same_run_and_another_one_another(estimator):

@@ -1,0 +1,1 @@
+"""The depth study with a learning rate for each arm and depth."""
