@@ -37,7 +37,9 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import csv
+import functools
 import importlib
 import json
 import os
@@ -59,7 +61,7 @@ import numpy as np
 
 import kerasbn
 from kerasbn import folding
-from kerasbn._keras_private import all_layers
+from kerasbn._keras_private import all_layers, replaced_call
 
 TABLE = Path(__file__).with_suffix(".csv")
 COLUMNS = re.findall(r"^    (\w+): ", __doc__, re.MULTILINE)
@@ -92,6 +94,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
         "stackwise_strides": [1, 2, 2],
         "stackwise_num_filters": [32, 64, 128],
         "block_type": "dark_block",
+        "stage_type": "csp",
     },
     "DenseNetBackbone": {"stackwise_num_repeats": [3, 6, 12, 8]},
     "EfficientNetBackbone": {
@@ -230,15 +233,20 @@ def _batch_statistics(model: keras.Model, images: np.ndarray) -> list[np.ndarray
 
     Keras averages biased variances. Here they are multiplied by m/(m-1), as in `recalibrate`.
     """
+    m: dict[int, int] = {}
+
+    def call(norm, inputs, **options):
+        m[id(norm)] = inputs.shape[0] * inputs.shape[1] * inputs.shape[2]
+        return type(norm).call(norm, inputs, **options)
+
     norms = norms_of(model)
-    for norm in norms:
-        norm.momentum = 0.0
-    model(keras.ops.convert_to_tensor(images), training=True)
-    m = [len(images) * np.prod(norm.input.shape[1:-1], dtype=int) for norm in norms]
-    return [
-        [[1.0], [m / (m - 1)]] * statistics
-        for statistics, m in zip(_statistics(model), m, strict=True)
-    ]
+    with contextlib.ExitStack() as stack:
+        for norm in norms:
+            norm.momentum = 0.0
+            stack.enter_context(replaced_call(norm, functools.partial(call, norm)))
+        model(keras.ops.convert_to_tensor(images), training=True)
+    corrections = [[[1.0], [m[id(norm)] / (m[id(norm)] - 1)]] for norm in norms]
+    return [c * s for c, s in zip(corrections, _statistics(model), strict=True)]
 
 
 def _statistics_error(actual: list[np.ndarray], truth: list[np.ndarray]) -> float:
