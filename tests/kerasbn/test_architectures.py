@@ -1,0 +1,37 @@
+"""benchmarks/architectures.py knows all networks with batch norms and measures one of them."""
+
+import importlib.util
+import inspect
+from pathlib import Path
+
+import keras
+import pytest
+
+PATH = Path(__file__).parents[2] / "benchmarks" / "architectures.py"
+SPEC = importlib.util.spec_from_file_location("architectures", PATH)
+architectures = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(architectures)
+
+
+def test_every_application_with_batch_norms_is_listed():
+    functions = inspect.getmembers(keras.applications, inspect.isfunction)
+    with_batch_norms = {
+        name
+        for name, function in functions
+        if "BatchNormalization(" in inspect.getsource(inspect.getmodule(function))
+    }
+    assert len(with_batch_norms) >= 30
+    assert with_batch_norms == {name for family in architectures.APPLICATIONS for name in family}
+
+
+@pytest.mark.full
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the script exports with TensorFlow"
+)
+def test_one_network():
+    row = architectures.measure("MobileNetV3Small")
+    assert row["norms"] == row["folded"] == 34
+    assert row["swapped_by"] == "from_keras"
+    for column in ("converted", "fold_error", "exported", "recalibrated"):
+        assert 0 < row[column] < 1e-3
+    assert row["step"] < 2 * row["keras_step"]
