@@ -14,14 +14,10 @@ SPEC.loader.exec_module(architectures)
 
 
 def test_every_application_with_batch_norms_is_listed():
-    functions = inspect.getmembers(keras.applications, inspect.isfunction)
-    with_batch_norms = {
-        name
-        for name, function in functions
-        if "BatchNormalization(" in inspect.getsource(inspect.getmodule(function))
-    }
-    assert len(with_batch_norms) >= 30
-    assert with_batch_norms == {name for family in architectures.APPLICATIONS for name in family}
+    names = {name for name, _ in inspect.getmembers(keras.applications, inspect.isfunction)}
+    listed = {name for family in architectures.APPLICATIONS for name in family}
+    without_batch_norms = {name for name in names if name.startswith(("VGG", "ConvNeXt"))}
+    assert names == listed | without_batch_norms
 
 
 @pytest.mark.full

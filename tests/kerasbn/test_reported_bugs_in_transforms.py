@@ -61,7 +61,7 @@ def test_third_derivative(double, features):
     """pytorch/pytorch#186256: wrong from the third derivative on; #4422: no second derivative."""
     x, v, weights = np.random.default_rng(0).normal(size=(3, 6, features))
 
-    def value(t):  # in extended precision, for the differences below
+    def value(t):  # in extended precision: the differences below cancel digits
         z = np.longdouble(x) + t * np.longdouble(v)
         d = z - z.mean(0)
         return np.sum(weights * d / np.sqrt(np.square(d).mean(0) + np.longdouble(EPSILON)))
