@@ -194,6 +194,7 @@ class TestExports:
         pytest.importorskip("tf2onnx")
         model, x, expected = volumes
         path = str(tmp_path / "model.onnx")
+        model(x)  # Keras exports to ONNX only models that were called
         model.export(path, format="onnx", verbose=False)
         session = runtime.InferenceSession(path)
         (y,) = session.run(None, {session.get_inputs()[0].name: x})
