@@ -240,7 +240,7 @@ class TestTraining:
             values.append([*layer.layer.weights, layer(x, training=True)])
         assert np.any(keras.ops.convert_to_numpy(values[0][2]) != 0)
         for actual, expected in zip(*values, strict=True):
-            assert_close(actual, expected)
+            assert_close(actual, expected, 1e-4)  # Keras's layer rounds more
 
     def test_called_three_times_in_a_model(self, assert_close):
         """keras-team/keras#6623: the updates of several calls are added instead of chained."""
