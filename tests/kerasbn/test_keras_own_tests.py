@@ -70,9 +70,12 @@ TestDTypePolicyMap = on_batch_norm(
 )
 
 TestSavedModel = on_batch_norm(
-    "export.saved_model_test",
-    "ExportSavedModelTest",
-    "standard_model_export|input_signature|jax_specific_kwargs",
+    "export.saved_model_test", "ExportSavedModelTest", "standard_model_export"
+)
+TestSavedModelOptions = pytest.mark.full(
+    on_batch_norm(
+        "export.saved_model_test", "ExportSavedModelTest", "input_signature|jax_specific_kwargs"
+    )
 )
 TestExportArchive = on_batch_norm(
     "export.saved_model_test",
