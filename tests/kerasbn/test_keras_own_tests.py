@@ -119,7 +119,7 @@ _FAMILIES = (
 TestOneApplication = on_batch_norm(
     "applications.applications_test",
     "ApplicationsTest",
-    "application_(?!base).*MobileNetV3Small_channels_last",
+    "application_notop_custom_input_shape_MobileNetV3Small_channels_last",
 )
 TestApplications = pytest.mark.full(
     on_batch_norm(
