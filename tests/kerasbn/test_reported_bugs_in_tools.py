@@ -71,7 +71,7 @@ class TestFolding:
         assert_close(kerasbn.fold(model)(x), x @ kernel * scale + shift)
 
     def test_shared_batch_norm(self, assert_close):
-        """qualcomm/aimet#3506: folding a batch norm that follows two layers breaks one of them."""
+        """qualcomm/aimet#3506: folding needs a repair for batch norms with shared statistics."""
         inputs, norm = keras.Input((4,)), BatchNorm()
         dense = [keras.layers.Dense(3), keras.layers.Dense(3)]
         model = keras.Model(inputs, [norm(layer(inputs)) for layer in dense])
