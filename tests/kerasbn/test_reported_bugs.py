@@ -49,6 +49,7 @@ class TestMasks:
     def test_concatenated_masked_embeddings(self, assert_close):
         """keras-team/keras#21581: an exception in `fit` after a `Concatenate` of two masks."""
         ids = np.random.default_rng(0).integers(0, 4, (2, 8, 6))
+        ids[:, :, 4:] = 0  # padding
         inputs = [keras.Input((6,)) for _ in ids]
         embeddings = [keras.layers.Embedding(4, 3, mask_zero=True) for _ in ids]
         embedded = [layer(x) for layer, x in zip(embeddings, inputs, strict=True)]
