@@ -140,6 +140,7 @@ class TestBatchSizes:
         """pytorch/pytorch#12013: an empty batch makes the running mean NaN."""
         layer = BatchNorm()
         assert run(layer, np.zeros((0, 9, 5), "float32")).y.shape == (0, 9, 5)
+        run(layer, np.ones((2, 9, 5), "float32"), mask=np.zeros((2, 9), bool))
         assert np.all(keras.ops.convert_to_numpy(layer.moving_mean) == 0)
         assert np.all(keras.ops.convert_to_numpy(layer.moving_variance) == 1)
 
