@@ -9,8 +9,17 @@ except ModuleNotFoundError as error:
 
 from kerasbn import folding, reference
 from kerasbn.batch_norm import BatchNorm
-from kerasbn.tools import fold, from_keras, recalibrate, to_keras
+from kerasbn.tools import fold, from_keras, load_weights, recalibrate, to_keras
 
 __version__ = "0.1.0"
 
-__all__ = ["BatchNorm", "fold", "folding", "from_keras", "recalibrate", "reference", "to_keras"]
+__all__ = [
+    "BatchNorm",
+    "fold",
+    "folding",
+    "from_keras",
+    "load_weights",
+    "recalibrate",
+    "reference",
+    "to_keras",
+]

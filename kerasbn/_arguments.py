@@ -10,6 +10,11 @@ from typing import Any
 import keras
 
 _CLIPPING_KEYS = ("rmax", "rmin", "dmax")
+_STATISTICS = {
+    "auto": "batch statistics in training and moving averages in inference",
+    "frozen": "moving averages in both, without updates",
+    "batch": "batch statistics in both",
+}
 
 
 def checked_axis(axis: Any) -> int | tuple[int, ...]:
@@ -33,6 +38,7 @@ def positive_axes(
         input_shape: Shape of the layer's input. `None` stands for an unknown size.
         sizes_needed: Whether the sizes of these axes must be known.
     """
+    _check_one_tensor(input_shape)
     rank = len(input_shape)
     axes = axis if isinstance(axis, tuple) else (axis,)
     for a in axes:
@@ -54,6 +60,20 @@ def positive_axes(
             "Name each axis once."
         )
     return positive
+
+
+def _check_one_tensor(input_shape: Any) -> None:
+    nested = input_shape is None or isinstance(input_shape, Mapping)
+    if nested or any(isinstance(size, (tuple, list)) for size in input_shape):
+        raise ValueError(
+            "Batch norm takes one array or tensor. Received: input of the shape "
+            f"{input_shape}. Call one layer for each tensor, or concatenate them first."
+        )
+    if not len(input_shape):
+        raise ValueError(
+            "Batch norm takes inputs with at least one axis, that of the features. Received: a "
+            "single number, of the shape (). Give it the shape (1,), for example."
+        )
 
 
 def checked_fraction(name: str, value: Any) -> float:
@@ -87,6 +107,30 @@ def checked_group_size(size: Any) -> int | None:
             f"whole batch. Received: virtual_batch_size={size!r}."
         )
     return int(size)
+
+
+def checked_statistics(statistics: Any) -> str:
+    """Returns `statistics` if it is one of the three values."""
+    if not isinstance(statistics, str) or statistics not in _STATISTICS:
+        meanings = "; ".join(f"{value!r} ({meaning})" for value, meaning in _STATISTICS.items())
+        raise ValueError(
+            "statistics says with which statistics the layer normalizes. Expected one of: "
+            f"{meanings}. Received: statistics={statistics!r}."
+        )
+    return statistics
+
+
+def checked_training(training: Any) -> bool:
+    """Returns `training` as a bool."""
+    try:
+        return bool(training)
+    except Exception as error:  # each backend raises another one
+        raise ValueError(
+            "training must be a single truth value that is known when the layer is called. "
+            f"Received: training={training!r}. Pass True or False. A compiled function needs a "
+            "Python bool for it, such as an argument in `static_argnames` of `jax.jit`. "
+            "`tf.function` traces once for each bool."
+        ) from error
 
 
 def checked_clipping(clipping: Any) -> dict[str, float | None] | None:
@@ -142,11 +186,12 @@ def check_batch_axis(size: int | None, axis: int | tuple[int, ...], axes: tuple[
 def check_synchronized(synchronized: bool) -> None:
     """Checks that the backend can synchronize statistics, if that is asked for."""
     backend = keras.backend.backend()
-    if synchronized and backend != "tensorflow":
+    if synchronized and backend not in ("tensorflow", "torch"):
         raise ValueError(
-            "synchronized=True computes statistics over the replicas of a tf.distribute strategy, "
-            f"which needs the TensorFlow backend. Received: the {backend} backend. Leave it out: "
-            "under keras.distribution, a sharded batch already counts as one batch."
+            "synchronized=True computes statistics over the replicas of a tf.distribute strategy "
+            "(TensorFlow) or the processes of torch.distributed (PyTorch). Received: the "
+            f"{backend} backend. Leave it out: under keras.distribution, a sharded batch already "
+            "counts as one batch."
         )
 
 

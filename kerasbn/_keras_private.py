@@ -1,9 +1,12 @@
-"""The private APIs of Keras that this package uses, one function for each."""
+"""The private APIs of Keras that this package uses, one function for each.
+
+Each function imports what it needs, so `import kerasbn` works even if Keras removes one of them.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -43,8 +46,81 @@ def replaced_call(layer: keras.Layer, call: Callable[..., Any]) -> Iterator[None
     into the calls of a layer. Cloning the model with another layer would not reach the layers of
     subclassed models.
     """
-    vars(layer)["call"] = call
+    attributes = vars(layer)
+    before = {name: attributes[name] for name in ["call"] if name in attributes}
+    attributes["call"] = call
     try:
         yield
     finally:
-        del vars(layer)["call"]
+        del attributes["call"]
+        attributes.update(before)  # of a `with` block around this one
+
+
+def writes_legacy_file() -> bool:
+    """Whether Keras reads or writes a model's configuration in the format of legacy `.h5` files.
+
+    Keras drops the entry `axis` from such a configuration if it has several axes. So it needs an
+    entry of another name, which other configurations do not have.
+    """
+    from keras.src.backend.common import global_state
+
+    return bool(global_state.get_global_attribute("use_legacy_config", False))
+
+
+def is_array(x: Any) -> bool:
+    """Whether `predict` takes `x` as an array: dense, sparse, ragged, or from pandas.
+
+    Dense ones have `__array__`. Sparse and ragged ones share no attribute.
+    """
+    from keras.src.trainers.data_adapters import array_slicing
+
+    return x is not None and hasattr(x, "shape") and array_slicing.can_slice_array(x)
+
+
+def cut_by_keras(arrays: Any, size: int) -> Iterable[Any]:
+    """Cuts arrays into batches of the backend's tensors, as `predict` does.
+
+    Keras has no public way to cut sparse and ragged arrays.
+    """
+    from keras.src.trainers import data_adapters
+
+    adapter = data_adapters.get_data_adapter((arrays,), batch_size=size)
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        batches = adapter.get_tf_dataset()
+    elif backend == "jax":
+        batches = adapter.get_jax_iterator()
+    else:
+        batches = adapter.get_torch_dataloader()
+    return (x for ((x,),) in batches)
+
+
+def batches_of_py_dataset(dataset: keras.utils.PyDataset) -> Generator[Any, None, None]:
+    """The batches of a `PyDataset`, made by its workers, with the calls at both ends of an epoch.
+
+    A plain `for` loop over the data set uses no workers.
+    """
+    from keras.src.trainers import data_adapters
+
+    adapter = data_adapters.get_data_adapter(dataset)
+    adapter.on_epoch_begin()
+    try:
+        yield from adapter.get_numpy_iterator()
+    finally:
+        adapter.on_epoch_end()
+
+
+@contextlib.contextmanager
+def without_remat(layers: list[keras.Layer]) -> Iterator[None]:
+    """Switches off `keras.RematScope` for some layers in a `with` block.
+
+    It saves memory in gradients. Without gradients it changes no value. Keras has no public switch.
+    """
+    modes = [(layer, layer._remat_mode) for layer in layers if layer._remat_mode is not None]
+    for layer, _ in modes:
+        layer._remat_mode = None
+    try:
+        yield
+    finally:
+        for layer, mode in modes:
+            layer._remat_mode = mode

@@ -89,6 +89,7 @@ def normalize_batch(
     mask: Tensor | None = None,
     group_size: int | None = None,
     synchronized: bool = False,
+    portable: bool = False,
 ) -> tuple[Tensor, Moments]:
     """Normalizes a batch, or each ghost batch in it, with its own statistics.
 
@@ -100,14 +101,19 @@ def normalize_batch(
         epsilon: Number added to the variance.
         mask: Keras mask with one entry per position, or `None`.
         group_size: Number of examples in a ghost batch, or `None` for the whole batch.
-        synchronized: Whether to compute the statistics over all replicas (TensorFlow only).
+        synchronized: Whether to compute the statistics over all replicas or processes.
+        portable: Whether to use only operations that exported models may contain.
 
     Returns:
         y, in the shape and dtype of x, and the `Moments`. With `group_size`, the moments have the
         groups as an additional first axis.
     """
     mask = None if mask is None else moments.position_mask(mask)
-    options: dict[str, Any] = {"epsilon": epsilon, "synchronized": synchronized}
+    options: dict[str, Any] = {
+        "epsilon": epsilon,
+        "synchronized": synchronized,
+        "portable": portable,
+    }
     if group_size is None:
         return kernels.batch_normalize(x, gamma, beta, axes=axes.reduced, mask=mask, **options)
     groups, mask = moments.to_groups(x, group_size, mask)
@@ -130,6 +136,7 @@ def renormalize_batch(
     clipping: Mapping[str, float | None],
     mask: Tensor | None = None,
     synchronized: bool = False,
+    portable: bool = False,
 ) -> tuple[Tensor, Moments]:
     """Normalizes a batch by Batch Renormalization (Ioffe 2017).
 
@@ -143,13 +150,21 @@ def renormalize_batch(
         epsilon: Number added to the variance.
         clipping: Bounds for r and d with any of the keys "rmax", "rmin" and "dmax".
         mask: Keras mask with one entry per position, or `None`.
-        synchronized: Whether to compute the statistics over all replicas (TensorFlow only).
+        synchronized: Whether to compute the statistics over all replicas or processes.
+        portable: Whether to use only operations that exported models may contain.
 
     Returns:
         y, in the shape and dtype of x, and the `Moments` of the batch.
     """
     x_hat, batch = normalize_batch(
-        x, None, None, axes=axes, epsilon=epsilon, mask=mask, synchronized=synchronized
+        x,
+        None,
+        None,
+        axes=axes,
+        epsilon=epsilon,
+        mask=mask,
+        synchronized=synchronized,
+        portable=portable,
     )
     r, d = moments.renorm_correction(
         batch, renorm_mean, renorm_stddev, epsilon=epsilon, clipping=clipping

@@ -8,7 +8,8 @@ from typing import Any
 import keras
 from keras import constraints, initializers, ops, regularizers
 
-from kerasbn import _arguments, kernels, moments
+from kerasbn import _arguments, _inputs, kernels, moments
+from kerasbn._keras_private import writes_legacy_file
 from kerasbn._normalization import (
     Axes,
     broadcastable,
@@ -48,6 +49,17 @@ class BatchNorm(keras.layers.Layer):
     true. Otherwise it is in inference mode. So `trainable = False` means inference mode, as in
     Keras.
 
+    `layer.statistics` selects the statistics that normalize, and can be set at any time:
+
+        statistics    in training mode             in inference mode
+        "auto"        batch; updates averages      moving averages
+        "frozen"      moving averages              moving averages
+        "batch"       batch; updates averages      batch
+
+    In all states, gamma and beta train if `layer.trainable` is true. A compiled model uses a new
+    value of `trainable` or `statistics` after the next `model.compile`, or after
+    `model.make_train_function(force=True)`.
+
     The input x has the shape (batch, ...) and any rank from 1. The output y has the same shape.
     Each weight has one entry per feature. Its shape is (features,), or with several feature axes,
     the sizes of these axes.
@@ -84,9 +96,10 @@ class BatchNorm(keras.layers.Layer):
             `"dmax"` (bound of |d|). `None` means no bounds. Default `None`.
         renorm_momentum: Weight of the old average in `renorm_mean` and `renorm_stddev`. Default
             0.99.
-        synchronized: Whether all replicas of a `tf.distribute` strategy share their statistics.
-            Masks are supported. This option works on TensorFlow only. On JAX, a batch that
-            `keras.distribution` shards already counts as one batch. Default `False`.
+        synchronized: Whether all replicas of a `tf.distribute` strategy, or all processes of
+            `torch.distributed`, share their statistics. Masks are supported. JAX does not have this
+            option: a batch that `keras.distribution` shards already counts as one batch. Default
+            `False`.
         virtual_batch_size: Number of examples in a ghost batch (Hoffer et al. 2017), at least 2. In
             training mode, the layer splits each batch into ghost batches of this many examples. The
             last one may be smaller. Each ghost batch is normalized by itself. The moving averages
@@ -97,6 +110,8 @@ class BatchNorm(keras.layers.Layer):
             the biased variance. Default `False`, as in Keras.
         debias: Whether to remove the initial values from the moving averages. After t updates, the
             weights of the t batches then sum to one. Default `False`.
+        statistics: Statistics that the layer normalizes with, and initial value of the attribute:
+            `"auto"`, `"frozen"` or `"batch"`, see the table above. Default `"auto"`, as in Keras.
         **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`,
             `activity_regularizer`.
 
@@ -143,6 +158,7 @@ class BatchNorm(keras.layers.Layer):
         virtual_batch_size: int | None = None,
         unbiased_variance: bool = False,
         debias: bool = False,
+        statistics: str = "auto",
         **kwargs: Any,
     ) -> None:
         # Autocast would turn a float32 input of 70,000 into infinity under a float16 policy.
@@ -169,6 +185,7 @@ class BatchNorm(keras.layers.Layer):
         self.virtual_batch_size = _arguments.checked_group_size(virtual_batch_size)
         self.unbiased_variance = unbiased_variance
         self.debias = debias
+        self.statistics = statistics
         _arguments.check_groups(self.virtual_batch_size, renorm=renorm, synchronized=synchronized)
         _arguments.check_synchronized(synchronized)
         self.supports_masking = True
@@ -231,28 +248,36 @@ class BatchNorm(keras.layers.Layer):
         """Normalizes the inputs.
 
         Args:
-            inputs: Tensor with the rank and the feature sizes that the layer was built with.
-            training: Whether to use the batch's statistics and to update the moving averages. A
-                layer that is not trainable does neither.
+            inputs: Tensor with the rank and the feature sizes that the layer was built with. It may
+                be sparse, and on TensorFlow ragged.
+            training: Whether to run in training mode. A layer that is not trainable runs in
+                inference mode in any case. A tensor must have a known value.
             mask: Boolean tensor in the shape of the inputs without the last axis; size 1
                 broadcasts. False leaves a position out of the statistics. The layer still
                 normalizes it. A fully masked feature keeps its moving averages.
 
         Returns:
-            Tensor in the shape of the inputs and in the layer's compute dtype.
+            Tensor in the shape of the inputs and in the layer's compute dtype. It is ragged if the
+            inputs are.
 
         Raises:
-            ValueError: If the mask has the wrong shape.
+            ValueError: If the mask has the wrong shape, if the inputs are not real numbers, or if
+                `training` has no known value.
         """
         if mask is not None:
             mask = ops.convert_to_tensor(mask)
             _arguments.check_mask(mask.shape, inputs.shape)
-        x = cast(ops.convert_to_tensor(inputs), self._statistics_dtype)
-        if training and self.trainable:
-            y = self._normalize_by_batch(x, mask)
+        x, mask, in_form_of_inputs = _inputs.to_dense(
+            inputs, mask, self._statistics_dtype, keep_examples=self.virtual_batch_size is not None
+        )
+        in_training = _arguments.checked_training(training) and self.trainable
+        if self.statistics == "batch" or (in_training and self.statistics == "auto"):
+            y, batch = self._normalize_by_batch(x, mask, portable=not in_training)
+            if in_training:
+                self._update_averages(batch)
         else:
             y = self._normalize_by_moving_averages(x)
-        return cast(y, self.compute_dtype)
+        return in_form_of_inputs(cast(y, self.compute_dtype))
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Sequence[int | None]:
         """Returns the shape of the input."""
@@ -261,8 +286,10 @@ class BatchNorm(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the values of all options."""
+        several = isinstance(self.axis, tuple) and writes_legacy_file()
         return {
             **super().get_config(),
+            **({"axes": self.axis} if several else {}),
             "axis": self.axis,
             "momentum": self.momentum,
             "epsilon": self.epsilon,
@@ -283,7 +310,26 @@ class BatchNorm(keras.layers.Layer):
             "virtual_batch_size": self.virtual_batch_size,
             "unbiased_variance": self.unbiased_variance,
             "debias": self.debias,
+            "statistics": self.statistics,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> BatchNorm:
+        """Creates a layer from the values of its options."""
+        # In a legacy `.h5` file, because Keras drops the `axis` of such a file if it is a sequence.
+        if "axes" in config:
+            others = {key: value for key, value in config.items() if key != "axes"}
+            config = {**others, "axis": config["axes"]}
+        return super().from_config(config)
+
+    @property
+    def statistics(self) -> str:
+        """The statistics that the layer normalizes with: `"auto"`, `"frozen"` or `"batch"`."""
+        return self._statistics
+
+    @statistics.setter
+    def statistics(self, value: str) -> None:
+        self._statistics = _arguments.checked_statistics(value)
 
     def _normalize_by_moving_averages(self, x: Tensor) -> Tensor:
         weights = (self.moving_mean, self.moving_variance, self.gamma, self.beta)
@@ -293,16 +339,19 @@ class BatchNorm(keras.layers.Layer):
             values = (self._broadcastable(w) for w in weights)
         return kernels.normalize(x, *values, epsilon=self.epsilon)
 
-    def _normalize_by_batch(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def _normalize_by_batch(
+        self, x: Tensor, mask: Tensor | None, *, portable: bool
+    ) -> tuple[Tensor, Moments]:
         gamma, beta = self._broadcastable(self.gamma), self._broadcastable(self.beta)
         options: dict[str, Any] = {
             "axes": self._axes,
             "epsilon": self.epsilon,
             "mask": mask,
             "synchronized": self.synchronized,
+            "portable": portable,
         }
         if self.renorm:
-            y, batch = renormalize_batch(
+            return renormalize_batch(
                 x,
                 gamma,
                 beta,
@@ -311,13 +360,12 @@ class BatchNorm(keras.layers.Layer):
                 clipping=self.renorm_clipping or {},
                 **options,
             )
+        return normalize_batch(x, gamma, beta, group_size=self.virtual_batch_size, **options)
+
+    def _update_averages(self, batch: Moments) -> None:
+        if self.renorm:
             self._update_renorm_averages(batch)
-        else:
-            y, batch = normalize_batch(
-                x, gamma, beta, group_size=self.virtual_batch_size, **options
-            )
         self._update_moving_averages(batch)
-        return y
 
     def _update_renorm_averages(self, batch: Moments) -> None:
         rate = moments.update_rate(self.renorm_momentum, False, None)

@@ -44,7 +44,9 @@ def count_values(x: Tensor, axes: tuple[int, ...], mask: Tensor | None) -> Tenso
         target = [full[a] if a in axes else own[a] for a in range(len(full))]
         return ops.sum(ops.cast(ops.broadcast_to(mask, target), x.dtype), axes, keepdims=True)
     shape = ops.shape(x)
-    count = math.prod(shape[a] for a in axes)
+    count = 1
+    for a in axes:  # torch.compile cannot trace `math.prod` of unknown sizes
+        count = count * shape[a]
     return float(count) if isinstance(count, int) else ops.cast(count, x.dtype)
 
 

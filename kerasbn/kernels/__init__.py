@@ -15,9 +15,8 @@ there on, rounding errors scale with the feature's spread and not with its offse
   output.
 - p must be the same number in every place that uses it. The first value always is, even if a
   compiler reads it twice. A mean is not: XLA computed it once for delta and again for x_hat, and
-  rounded the two differently. At mean 1e4 and std 0.1, dx was wrong by 6e-4. Kernels that use a
-  mean as p therefore store it: JAX's that of the first few values, on the CPU; TensorFlow's that of
-  all values, under XLA, which stores a sum over all rows.
+  rounded the two differently. At mean 1e4 and std 0.1, dx was wrong by 6e-4. XLA on the CPU stores
+  sums, so there p is the mean of the first few values, which is faster.
 
 Backward pass. With s1 = sum dy and s2 = sum dy x_hat over all positions, mask w and m = sum w:
 
@@ -30,7 +29,6 @@ by step.
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -39,6 +37,8 @@ import keras
 from kerasbn._arguments import check_synchronized
 from kerasbn.kernels import native
 from kerasbn.moments import Moments, Tensor
+
+_WITH_NATIVE = ("tensorflow", "jax")  # backends with a native kernel
 
 
 def batch_normalize(
@@ -50,6 +50,7 @@ def batch_normalize(
     epsilon: float,
     mask: Tensor | None = None,
     synchronized: bool = False,
+    portable: bool = False,
 ) -> tuple[Tensor, Moments]:
     """Normalizes x with its own statistics over `axes`.
 
@@ -63,14 +64,18 @@ def batch_normalize(
         mask: Booleans of the rank of x that broadcast to its shape, or `None`. Values at false
             positions are normalized too, but no statistic includes them.
         synchronized: Whether to compute the statistics over all replicas of a `tf.distribute`
-            strategy (TensorFlow only).
+            strategy, or over all processes of `torch.distributed`.
+        portable: Whether to use only operations that exported models may contain, which excludes
+            the native kernel.
 
     Returns:
         y, in the shape and dtype of x, and the `Moments`, which carry no gradient.
     """
     check_synchronized(synchronized)
-    # Only TensorFlow's kernel takes the option.
+    # JAX's kernel and the generic one do not take `synchronized`.
     options = {"synchronized": True} if synchronized else {}
+    if portable and keras.backend.backend() in _WITH_NATIVE:
+        options["portable"] = True
     return _of_backend().batch_normalize(
         x, gamma, beta, axes=axes, epsilon=epsilon, mask=mask, **options
     )
@@ -111,12 +116,12 @@ def scale_and_shift(x_hat: Tensor, gamma: Tensor | None, beta: Tensor | None) ->
 
 
 def native_status() -> native.Status:
-    """Whether TensorFlow uses the native kernel for training on the CPU, and why not if it doesn't.
+    """Whether the native kernel is used for training on the CPU, and why not if it isn't.
 
     The kernel is loaded by this call or by the first one that needs it.
     """
-    if keras.backend.backend() != "tensorflow":
-        return native.Status(False, "only the TensorFlow backend has one")
+    if keras.backend.backend() not in _WITH_NATIVE:
+        return native.Status(False, "only the backends TensorFlow and JAX have one")
     return native.status()
 
 
@@ -132,6 +137,20 @@ def use_native(on: bool) -> None:
 
 @functools.cache
 def _of_backend() -> ModuleType:
+    # `import` statements, because torch.compile does not trace calls of importlib.
     backend = keras.backend.backend()
-    name = backend if backend in ("tensorflow", "jax", "torch") else "generic"
-    return importlib.import_module(f"kerasbn.kernels.{name}")
+    if backend == "tensorflow":
+        from kerasbn.kernels import tensorflow
+
+        return tensorflow
+    if backend == "jax":
+        from kerasbn.kernels import jax
+
+        return jax
+    if backend == "torch":
+        from kerasbn.kernels import torch
+
+        return torch
+    from kerasbn.kernels import generic
+
+    return generic

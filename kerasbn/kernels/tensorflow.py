@@ -6,19 +6,19 @@ channels first. The plain formula (`kerasbn.kernels.tensorflow_plain`) in all ot
 - inside a function that XLA compiles, because XLA has no native kernel and fuses the formula;
 - on GPUs and TPUs;
 - with a mask, with statistics over several replicas, and over other axes;
+- for batch statistics in inference, because an exported model has only portable operations;
 - where the native kernel could not be built, or is switched off.
 
-Time of a layer's training step as a multiple of Keras's, on two cores with AVX-512 that were busy
-with other work:
+Time of a layer's training step as a multiple of Keras's, on two cores with AVX2:
 
                              500x500  500x25  256x28x28x6  256x10x10x16  32x56x56x64  64x14x14x256
     graph, chain of eight       0.23    0.62         0.14          0.20         0.23          0.23
-    XLA, one layer              1.02    0.95         1.07          1.24         1.12          1.01
-    XLA, chain of eight         1.47    1.43         1.32          1.49         1.30          1.22
+    XLA, one layer              0.95    0.96         0.86          1.15         0.90          1.05
+    XLA, chain of eight         1.12    1.08         1.42          1.05         1.18          1.09
 
-Under XLA, the formula has one more sum than Keras's, that of x - pivot, because a float32 mean is
-not exact at large means. In a chain with nothing between its layers, XLA computes the output of one
-layer again in every place of the next that uses it. There, the pivot is one more vector to read.
+Under XLA, the formula has as many sums as Keras's, and XLA takes one pass for each, so it takes
+about as long. In a chain with nothing between its layers, XLA computes the output of one layer
+again in every place of the next that uses it. There, the pivot is one more vector to read.
 
 Inference: operations that every converter of models knows. Images with the features last go through
 TensorFlow's FusedBatchNormV3. It subtracts the mean first, like the formula, and TensorFlow fuses
@@ -64,11 +64,14 @@ def batch_normalize(
     epsilon: float,
     mask: Tensor | None = None,
     synchronized: bool = False,
+    portable: bool = False,
 ) -> tuple[Tensor, Moments]:
     """See `kerasbn.kernels.batch_normalize`."""
     all_replicas = synchronized and not tf.distribute.in_cross_replica_context()
-    if mask is None and not all_replicas and tensorflow_native.suits(x, axes):
-        library = native.library() if _runs_on_cpu() and not compiled_by_xla() else None
+    plain = portable or all_replicas or mask is not None
+    if not plain and tensorflow_native.suits(x, axes):
+        eligible = tensorflow_plain.runs_on_cpu() and not compiled_by_xla()
+        library = native.library() if eligible else None
         if library is not None:
             return tensorflow_native.batch_normalize(
                 library.operations, x, gamma, beta, axes=axes, epsilon=epsilon
@@ -81,7 +84,14 @@ def batch_normalize(
         x, gamma, beta, mask = (_transpose(t, order) for t in (x, gamma, beta, mask))
         last = tuple(range(rank - len(axes), rank))
         y, moments = batch_normalize(
-            x, gamma, beta, axes=last, epsilon=epsilon, mask=mask, synchronized=synchronized
+            x,
+            gamma,
+            beta,
+            axes=last,
+            epsilon=epsilon,
+            mask=mask,
+            synchronized=synchronized,
+            portable=portable,
         )
         order = [order.index(a) for a in range(rank)]
         return _transpose(y, order), Moments(*(_transpose(t, order) for t in moments))
@@ -124,13 +134,3 @@ def _suits_fused(x, mean, epsilon):
 
 def _transpose(t, order):
     return t if t is None or isinstance(t, float) or not len(t.shape) else tf.transpose(t, order)
-
-
-def _runs_on_cpu():
-    """Whether operations that are added here will run on the CPU.
-
-    TensorFlow would run one that only the CPU has there in any case, and copy from and to a GPU.
-    """
-    if all(device.device_type == "CPU" for device in tf.config.get_visible_devices()):
-        return True
-    return "CPU" in tf.constant(0.0).device  # of the `tf.device` scope; empty in a graph without

@@ -13,6 +13,8 @@ from kerasbn._tensorflow_private import compiled_by_xla
 from kerasbn.kernels import generic
 from kerasbn.moments import Moments, Tensor, count_values
 
+_FIRST = 8  # indices of each reduced axis whose values enter the pivot under XLA
+
 
 def batch_normalize(
     x: Tensor,
@@ -67,6 +69,16 @@ def batch_normalize(
     return y, Moments(tf.stop_gradient(mean), tf.stop_gradient(variance), count)
 
 
+def runs_on_cpu() -> bool:
+    """Whether operations that are added here will run on the CPU.
+
+    TensorFlow would run one that only the CPU has there in any case, and copy from and to a GPU.
+    """
+    if all(device.device_type == "CPU" for device in tf.config.get_visible_devices()):
+        return True
+    return "CPU" in tf.constant(0.0).device  # of the `tf.device` scope; empty in a graph without
+
+
 class Statistics(NamedTuple):
     """Statistics of a batch, see `kerasbn.kernels`.
 
@@ -104,13 +116,13 @@ class Population(NamedTuple):
         """y and the statistics."""
         s = self.statistics(x, epsilon)
         multiplier = s.inverse if gamma is None else s.inverse * gamma
-        y = (x - s.pivot - s.delta) * multiplier
-        return (y if beta is None else y + beta), s
+        shift = -s.delta * multiplier
+        return (x - s.pivot) * multiplier + (shift if beta is None else shift + beta), s
 
     def statistics(self, x: Tensor, epsilon: float) -> Statistics:
         """The statistics of x."""
         count = tf.convert_to_tensor(count_values(x, self.axes, self.mask), x.dtype)
-        pivot = self._pivot(x, count)
+        pivot = self._pivot(x)
         if self.all_replicas:
             # Replicas share one pivot: the mean of the pivots of those that have values.
             count, weighted = self._over_replicas(count, count * pivot)
@@ -147,11 +159,12 @@ class Population(NamedTuple):
             through_statistics = tf.where(self.mask, through_statistics, 0.0)
         return dy * multiplier + through_statistics, *parameters
 
-    def _pivot(self, x, count):
-        if self.mask is None and self.axes == tuple(range(len(x.shape) - 1)) and compiled_by_xla():
-            # The mean to float32's precision. XLA would compute the first value of a layer's input
-            # again in every place, but stores a sum over all rows.
-            return tf.reduce_sum(x, self.axes, keepdims=True) / tf.maximum(count, 1.0)
+    def _pivot(self, x):
+        if self.mask is None and compiled_by_xla() and runs_on_cpu():
+            # XLA would read a first value again in every place, but it stores a sum.
+            first = x[tuple(slice(_FIRST if a in self.axes else None) for a in range(len(x.shape)))]
+            count = tf.convert_to_tensor(count_values(first, self.axes, None), x.dtype)
+            return tf.reduce_sum(first, self.axes, keepdims=True) / tf.maximum(count, 1.0)
         return generic.pivot_value(x, self.axes, self.mask)
 
     def _sum(self, values):

@@ -70,7 +70,9 @@ def forward(
     """
     lines = _Lines(x)
     pivot = x.reshape(-1, x.shape[-1])[0].clone()
-    d = lines.of(x) - lines.repeated(pivot)
+    y = x.new_empty(x.shape)  # not a view, which PyTorch would not let the caller change in place
+    d = lines.of(y)
+    torch.sub(lines.of(x), lines.repeated(pivot), out=d)
     delta = lines.mean(d)
     d -= lines.repeated(delta)
     variance = lines.mean(d.square())
@@ -78,7 +80,7 @@ def forward(
     d *= lines.repeated(inverse if gamma is None else inverse * gamma)
     if beta is not None:
         d += lines.repeated(beta)
-    return d.view(x.shape), pivot, delta, variance, inverse
+    return y, pivot, delta, variance, inverse
 
 
 def backward(

@@ -1,13 +1,14 @@
-"""Yields batches of a model's inputs from all containers that `fit` accepts."""
+"""Yields batches of a model's inputs from everything that `fit` and `predict` accept."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import numbers
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -15,13 +16,15 @@ from keras import tree
 from rich.console import Console
 from rich.progress import track
 
-from kerasbn.tools._models import is_graph
-from kerasbn.tools._wording import counted, described, dtype_name, is_array, listed
+from kerasbn._keras_private import batches_of_py_dataset, is_array
+from kerasbn.tools._arrays import as_arrays, as_tensors, cut
+from kerasbn.tools._inputs import are_inputs, check_fit, how_to_convert
+from kerasbn.tools._wording import counted, described
 
 
 def input_batches(
     model: keras.Model, batches: Any, steps: int | None, batch_size: int | None, task: str
-) -> Iterator[Any]:
+) -> Generator[tuple[int, Any], None, None]:
     """Yields batches of inputs and shows a progress bar on a terminal.
 
     Args:
@@ -32,7 +35,8 @@ def input_batches(
         task: Text of the progress bar.
 
     Yields:
-        The inputs of one batch.
+        The number of a batch, from 0, and its inputs as tensors of the backend. A batch that a
+        `tf.distribute` strategy has split comes in parts with the same number.
 
     Raises:
         ValueError: If there are no batches, fewer batches than `steps`, or endless batches without
@@ -41,16 +45,16 @@ def input_batches(
     """
     _check_number("steps", steps)
     _check_number("batch_size", batch_size)
-    arrays = _arrays(model, batches)
+    arrays = _arrays(model, batches, batch_size)
     if arrays is not None:
-        count, batches = _cut(arrays, batch_size or 32)
+        count, batches = cut(arrays, batch_size or 32)
         batches = ((x,) for x in batches)
         advice = ["Pass more data.", "Lower `steps` or `batch_size`."]
     elif batch_size is not None:
         raise ValueError(
             "batch_size is only for arrays, to cut them into batches. Received: "
-            f"batch_size={batch_size} and batches of type {type(batches).__name__}. Set the batch "
-            "size where you create the batches."
+            f"batch_size={batch_size} and batches of type {type(batches).__name__}. Leave out "
+            "batch_size, and set the size of the batches where you create them."
         )
     else:
         _check_iterable(batches)
@@ -60,24 +64,29 @@ def input_batches(
         advice = [once if used_up else "Pass more data.", "Lower `steps`."]
     if steps is None and count == math.inf:
         raise ValueError(
-            f"Received: batches without end, of type {type(batches).__name__}, and steps=None. "
-            "Set `steps` to the number of batches to use."
+            "Expected batches that end, or `steps`. Received: batches without end, of type "
+            f"{type(batches).__name__}, and steps=None. Set `steps` to the number of batches to "
+            "use."
         )
     total = min((n for n in (count, steps) if n is not None), default=None)
     console = Console(file=sys.stderr)
     done = 0
-    for batch in track(
-        itertools.islice(batches, steps),
-        task,
-        total,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ):
-        x = _without_targets(model, batch, done)
-        _check_fit(model, x, done)
-        yield x
-        done += 1
+    with contextlib.ExitStack() as stack:
+        if isinstance(batches, keras.utils.PyDataset):
+            batches = stack.enter_context(contextlib.closing(batches_of_py_dataset(batches)))
+        for batch in track(
+            itertools.islice(batches, steps),
+            task,
+            total,
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        ):
+            for part in _parts(model, batch):
+                x = as_arrays(_without_targets(model, part, done), done)
+                check_fit(model, x, done)
+                yield done, as_tensors(x)
+            done += 1
     if done < (steps or 1):
         received = f"{done}, and then no more" if done else "none"
         raise ValueError(
@@ -86,23 +95,23 @@ def input_batches(
         )
 
 
-def shapes_of(x: Any) -> list[tuple[int, ...]]:
-    """The shapes of all arrays in a structure."""
-    return [tuple(array.shape) for array in tree.flatten(x)]
-
-
-def _arrays(model, batches):
+def _arrays(model, batches, batch_size):
     """The inputs if `batches` consists of arrays with all the data, or `None` for an iterable."""
+    if is_array(batches) or isinstance(batches, dict):
+        return batches
+    one = len(batches) == 1 if isinstance(batches, (list, tuple)) else False
+    if one and isinstance(batches, list):  # one batch, or with a batch size the array to cut
+        return batches[0] if batch_size is not None and is_array(batches[0]) else None
+    if not one and are_inputs(model, batches):
+        return batches
     if isinstance(batches, tuple):
         _check_tuple(batches, "Received")
         return batches[0]
-    if is_array(batches) or isinstance(batches, dict) or _is_one_for_each_input(model, batches):
-        return batches
     return None
 
 
 def _without_targets(model, batch, number):
-    if not isinstance(batch, (list, tuple)) or _is_one_for_each_input(model, batch):
+    if not isinstance(batch, (list, tuple)) or are_inputs(model, batch):
         return batch
     # Treat any other list as a tuple, because PyTorch's DataLoader turns tuples into lists.
     _check_tuple(batch, f"Received in batch {number}")
@@ -112,51 +121,32 @@ def _without_targets(model, batch, number):
 def _check_tuple(batch, received):
     """Raises a ValueError unless a tuple may stand for inputs with targets and sample weights."""
     if not 1 <= len(batch) <= 3 or isinstance(batch[0], (int, float)):
-        advice = _how_to_convert(batch[0]) if batch else ""
+        advice = how_to_convert(batch[0]) if batch else ""
         raise ValueError(
             f"Expected x, (x, y) or (x, y, sample_weight). {received}: {described(batch)}."
             + (advice or " Put batches into a list, not into a tuple.")
         )
 
 
-def _how_to_convert(x):
-    return " Convert numbers to an array: numpy.asarray(x)." if isinstance(x, (int, float)) else ""
+def _parts(model, batch):
+    """The parts of a batch that a `tf.distribute` strategy has split, without empty ones."""
+    if keras.backend.backend() != "tensorflow":
+        return [batch]
+    import tensorflow as tf
 
-
-def _is_one_for_each_input(model, x):
-    inputs = len(model.inputs) if is_graph(model) else 0
-    return isinstance(x, list) and len(x) == inputs > 1 and all(map(is_array, x))
-
-
-def _cut(arrays, size):
-    """Cuts arrays into batches. Returns the number of batches and the batches."""
-    leaves = tree.flatten(arrays)
-    for leaf in leaves:
-        if not is_array(leaf) or not len(leaf.shape):
-            raise ValueError(
-                "Expected arrays with the examples along their first axis. Received: "
-                f"{described(leaf)}.{_how_to_convert(leaf)}"
-            )
-    examples = {leaf.shape[0] for leaf in leaves}
-    if len(examples) != 1:
-        raise ValueError(
-            "Expected arrays with equally many examples. Received: "
-            + (f"arrays of the shapes {shapes_of(arrays)}." if leaves else "no arrays.")
-        )
-    starts = range(0, examples.pop(), size)
-
-    def batch(start):
-        return tree.map_structure(lambda array: array[start : start + size], arrays)
-
-    return len(starts), map(batch, starts)
+    leaves = tree.flatten(batch)
+    if not any(isinstance(leaf, tf.distribute.DistributedValues) for leaf in leaves):
+        return [batch]
+    replicas = zip(*map(model.distribute_strategy.experimental_local_results, leaves), strict=True)
+    return [tree.pack_sequence_as(batch, part) for part in replicas if part[0].shape[0]]
 
 
 def _count(batches):
     """The number of batches: finite, infinite, or `None` if unknown."""
     if isinstance(batches, keras.utils.PyDataset):
         return math.inf if batches.num_batches is None else batches.num_batches
-    if hasattr(batches, "cardinality"):  # a tf.data.Dataset
-        count = int(batches.cardinality())
+    if hasattr(batches, "cardinality"):  # a tf.data.Dataset, or a distributed one
+        count = int(batches.cardinality() if callable(batches.cardinality) else batches.cardinality)
         return {-1: math.inf, -2: None}.get(count, count)
     try:
         return len(batches)
@@ -187,81 +177,4 @@ def _check_iterable(batches):
     raise ValueError(
         "Expected arrays or an iterable of batches. Received: batches of type "
         f"{type(batches).__name__}.{advice}"
-    )
-
-
-def _check_fit(model, x, number):
-    """Raises a ValueError unless a batch has examples that the model accepts."""
-    leaves = tree.flatten(x)
-    if any(leaf is None for leaf in leaves):  # an optional input, checked by the model itself
-        return
-    for leaf in leaves:
-        if not is_array(leaf):
-            raise ValueError(
-                f"Expected arrays. Received in batch {number}: {described(leaf)}."
-                f"{_how_to_convert(leaf)}"
-            )
-    shapes = shapes_of(x)
-    if not all(shape and shape[0] for shape in shapes):
-        raise ValueError(
-            f"Batch {number} is empty. Expected at least one example. Received: arrays of the "
-            f"shapes {shapes}."
-        )
-    if is_graph(model):
-        _check_inputs(model, x, number)
-
-
-def _check_inputs(model, x, number):
-    """Raises a ValueError unless a batch fits the inputs of a Sequential or functional model."""
-    tensors, arrays = model.inputs, tree.flatten(x)
-    wrong = f"Batch {number} does not fit model '{model.name}'."
-    if isinstance(x, dict):
-        named = _named_inputs(model)
-        missing = [name for name in named if name not in x]
-        if missing and len(named) == 1:
-            raise ValueError(
-                f"{wrong} Expected: one array. Received: {described(x)}. Pass its value."
-            )
-        if missing:
-            raise ValueError(
-                f"{wrong} Expected: a dictionary with the keys {list(named)}. Received: "
-                f"{described(x)}. Add {listed(map(repr, missing))}."
-            )
-        tensors, arrays = list(named.values()), [x[name] for name in named]
-    expected = [tuple(tensor.shape) for tensor in tensors]
-    shapes = shapes_of(arrays)
-    if len(shapes) != len(expected) or not all(map(_fits, shapes, expected)):
-        raise ValueError(
-            f"{wrong} Expected: inputs of the shapes {expected}. Received: arrays of the shapes "
-            f"{shapes}."
-        )
-    for tensor, array in zip(tensors, arrays, strict=True):
-        if not _is_number(dtype_name(array)) and _is_number(tensor.dtype):
-            lossy = "complex" in dtype_name(array)
-            raise ValueError(
-                f"{wrong} Expected: real numbers ({tensor.dtype}). Received: {described(array)}. "
-                f"Convert it, for example with {'array.real' if lossy else 'array.astype(float)'}."
-            )
-
-
-def _named_inputs(model):
-    """The inputs by the keys of a dictionary of arrays."""
-    structure = None if isinstance(model, keras.Sequential) else model.input
-    if isinstance(structure, dict) and len(structure) == len(model.inputs):  # not nested
-        return structure
-    return {tensor.name: tensor for tensor in model.inputs}
-
-
-def _is_number(dtype):
-    # Names of other dtypes are <U3, |S3, object, str, string, complex64 and datetime64[ns].
-    return any(word in dtype for word in ("float", "int", "bool")) and "complex" not in dtype
-
-
-def _fits(shape, expected):
-    # Keras adds or removes a last axis of size 1.
-    candidates = [shape, (*shape, 1), *([shape[:-1]] if shape[-1] == 1 else [])]
-    return any(
-        len(candidate) == len(expected)
-        and all(b in (None, a) for a, b in zip(candidate, expected, strict=True))
-        for candidate in candidates
     )

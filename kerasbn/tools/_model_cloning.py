@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import tempfile
 from collections.abc import Callable
@@ -33,8 +34,8 @@ def rebuild(
 
     Returns:
         The new model, not compiled, with initial weights, and the pairs of old and new layers
-        without the nested models and the `TimeDistributed`. A custom model class becomes a plain
-        `keras.Model`, unless its constructor accepts only `inputs` and `outputs`.
+        without the nested models and the `TimeDistributed`. A custom model class stays if its
+        constructor takes the new graph. See `_of_same_class`.
     """
     # By id. The values hold the old layers, so Python cannot reuse an id.
     made: dict[int, tuple[keras.Operation, Any]] = {}
@@ -52,7 +53,8 @@ def rebuild(
 
     def sequential(old):
         layers = [layer for layer in map(new, old.layers) if layer is not None]
-        return keras.Sequential([_input_like(old, old.inputs[0]), *layers], name=old.name)
+        layers = [_input_like(old, old.inputs[0]), *layers]
+        return _of_same_class(old, keras.Sequential, {"layers": layers})
 
     def time_distributed(old):
         layer = new(old.layer)
@@ -85,8 +87,8 @@ def rebuild(
                         identities[name] = keras.layers.Identity(name=name, dtype=dtype)
                     outputs = [identities[name](outputs[0])]
             values.update({Ref(name, call.number, i): out for i, out in enumerate(outputs)})
-        cls = type(old) if _takes_inputs_and_outputs(type(old)) else keras.Model
-        return cls(fill(graph.inputs), fill(graph.outputs), name=old.name)
+        ends = {"inputs": fill(graph.inputs), "outputs": fill(graph.outputs)}
+        return _of_same_class(old, keras.Model, ends)
 
     rebuilt = new(model)
     pairs = [(old, layer) for old, layer in made.values() if isinstance(layer, keras.Layer)]
@@ -181,9 +183,30 @@ def _input_like(model, tensor):
     return clone_layer(next(layer for layer in layers if layer.output is tensor))
 
 
-def _takes_inputs_and_outputs(cls):
-    _, *parameters = inspect.signature(cls.__init__).parameters.values()
-    needed = [
-        p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
-    ]
-    return needed == ["inputs", "outputs"]
+def _of_same_class(old, plain, graph):
+    """A model of the class of `old` with a new graph, or of the plain class.
+
+    The class stays if its constructor takes the graph, and `get_config` returns all its other
+    arguments. A constructor that makes the layers itself would make the old ones again, also
+    whenever the model is loaded from a file.
+
+    Args:
+        old: Model to replace.
+        plain: `keras.Model` or `keras.Sequential`.
+        graph: Arguments for the constructor of the plain class, by their names.
+    """
+    _, *parameters = inspect.signature(type(old).__init__).parameters.values()
+    kinds = {p.kind for p in parameters}
+    named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    others = [name for name in named if name not in (*graph, "name", "trainable")]
+    config = {}
+    if others:
+        with contextlib.suppress(ValueError):  # it has no `get_config`
+            config = config_of(old)
+    passes_on = not named and inspect.Parameter.VAR_POSITIONAL in kinds
+    takes_graph = set(graph) <= set(named) or passes_on
+    takes_name = "name" in named or inspect.Parameter.VAR_KEYWORD in kinds
+    if not takes_graph or not takes_name or not set(others) <= set(config):
+        return plain(*graph.values(), name=old.name)
+    options = {name: config[name] for name in others}
+    return type(old)(**graph, **options, name=old.name)

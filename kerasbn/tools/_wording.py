@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerasbn._keras_private import is_array
+
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 
@@ -31,11 +33,6 @@ def listed(names: Iterable[str], most: int = 5) -> str:
     return ", ".join([*names[:most], *rest])
 
 
-def is_array(x: Any) -> bool:
-    """Whether `x` is an array or tensor."""
-    return hasattr(x, "__array__") and hasattr(x, "shape")
-
-
 def dtype_name(array: Any) -> str:
     """The name of an array's dtype, on any backend."""
     try:
@@ -54,8 +51,11 @@ def described(value: Any) -> str:
     if isinstance(value, (np.number, np.bool_)):
         return repr(value.item())
     if is_array(value):
-        shape = tuple(value.shape)
-        return f"an array of the shape {shape} and the dtype {dtype_name(value)}"
+        shape = f"of the shape {tuple(value.shape)}"
+        if not hasattr(value, "dtype"):  # a DataFrame has a dtype for each column
+            return f"a {type(value).__name__} {shape}"
+        kind = "an array" if hasattr(value, "__array__") else f"a {type(value).__name__}"
+        return f"{kind} {shape} and the dtype {dtype_name(value)}"
     if isinstance(value, dict):
         return f"a dictionary with the keys {_SHORT.repr(list(value))}"
     if isinstance(value, (list, tuple)):

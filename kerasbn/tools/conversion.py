@@ -13,7 +13,12 @@ from kerasbn.tools._model_cloning import clone_layer, copy_state, rebuild
 from kerasbn.tools._models import check_graph, config_of, warn_nothing_to_do
 
 # Options that `keras.layers.BatchNormalization` lacks, with their values if unused.
-_OWN_OPTIONS = {"virtual_batch_size": None, "unbiased_variance": False, "debias": False}
+_OWN_OPTIONS = {
+    "virtual_batch_size": None,
+    "unbiased_variance": False,
+    "debias": False,
+    "statistics": "auto",
+}
 
 
 def from_keras(model: keras.Model) -> keras.Model:
@@ -25,9 +30,10 @@ def from_keras(model: keras.Model) -> keras.Model:
     Subclasses of `BatchNormalization` stay, because they may compute something else.
 
     The returned model and its layers are new, and `model` does not change. The new model is not
-    compiled. Calling `compile` starts with a fresh optimizer. A custom model class keeps its class
-    if the constructor accepts only `inputs` and `outputs`. Otherwise, it becomes a plain Keras
-    model.
+    compiled. Calling `compile` starts with a fresh optimizer. A custom model class stays,
+    with its methods, if its constructor takes `inputs` and `outputs` (or `layers`, for a Sequential
+    model) and `name`, and if `get_config` returns the values of all its other arguments. A class
+    whose constructor makes the layers itself becomes a plain Keras model.
 
     Args:
         model: Built Sequential or functional model. It may contain nested models.
@@ -66,8 +72,8 @@ def to_keras(model: keras.Model) -> keras.Model:
     Raises:
         ValueError: If the model is not built or has its own `call`. If a layer cannot be cloned or
             creates its batch norms itself. If a `BatchNorm` uses an option that Keras's layer
-            lacks: several axes, `momentum=None`, `virtual_batch_size`, `unbiased_variance` or
-            `debias`. If the model contains a subclass of `BatchNorm`.
+            lacks: several axes, `momentum=None`, `virtual_batch_size`, `unbiased_variance`,
+            `debias` or `statistics`. If the model contains a subclass of `BatchNorm`.
 
     Examples:
         >>> import keras, kerasbn
@@ -84,7 +90,7 @@ def _from_keras(config):
 
 
 def _to_keras(config):
-    used = [f"{key}={config[key]}" for key, off in _OWN_OPTIONS.items() if config[key] != off]
+    used = [f"{key}={config[key]!r}" for key, off in _OWN_OPTIONS.items() if config[key] != off]
     if config["momentum"] is None:
         used.append("momentum=None")
     axes = config["axis"] if isinstance(config["axis"], (list, tuple)) else [config["axis"]]
@@ -93,7 +99,8 @@ def _to_keras(config):
     if used:
         raise ValueError(
             f"Received: {', '.join(used)}. keras.layers.BatchNormalization has no such option. "
-            "Build the model without it and copy the weights, or keep kerasbn.BatchNorm."
+            "Build the model without it and copy the weights, or keep kerasbn.BatchNorm. "
+            '(`statistics` can be set on the layer: statistics="auto" converts.)'
         )
     shared = {key: value for key, value in config.items() if key not in _OWN_OPTIONS}
     return keras.layers.BatchNormalization(**{**shared, "axis": axes[0]})

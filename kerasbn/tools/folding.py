@@ -67,8 +67,7 @@ def fold(model: keras.Model, verbose: bool = False) -> keras.Model:
     activity regularizer.
 
     The folded model is not compiled. Call `compile` to evaluate it or to train it as a network
-    without batch norm. A custom model class keeps its class if the constructor accepts only
-    `inputs` and `outputs`. Otherwise, it becomes a plain Keras model.
+    without batch norm. A custom model class stays as in `kerasbn.from_keras`.
 
     Args:
         model: Built Sequential or functional model. It may contain nested models. Batch norms
@@ -235,7 +234,12 @@ class _Planner:
             return f"its class {type(norm).__name__} may compute something else"
         if isinstance(norm.axis, tuple) and len(norm.axis) > 1:
             return f"it normalizes several axes, {norm.axis}"
-        if any(True in self.calls[number].training for number in self._calls_of(norm)):
+        # Only a layer of this package has another value than "auto".
+        statistics = getattr(norm, "statistics", "auto")
+        if statistics == "batch":
+            return 'it normalizes with batch statistics (statistics="batch")'
+        in_training = any(True in self.calls[number].training for number in self._calls_of(norm))
+        if in_training and statistics != "frozen":
             return "it is called with training=True"
         return ""
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops, tree
 
-from kerasbn._keras_private import replaced_call
-from kerasbn._normalization import Axes, broadcastable, cast, normalize_batch, statistics_dtype
 from kerasbn.batch_norm import BatchNorm
 from kerasbn.moments import Moments
-from kerasbn.tools._batches import input_batches, shapes_of
+from kerasbn.tools._batches import input_batches
+from kerasbn.tools._collecting import collecting
 from kerasbn.tools._frozen import warn_frozen
+from kerasbn.tools._inputs import shapes_of
 from kerasbn.tools._models import (
     batch_norms,
     call_models_inside,
@@ -25,7 +24,7 @@ from kerasbn.tools._models import (
     check_weights,
     warn_nothing_to_do,
 )
-from kerasbn.tools._wording import described, listed
+from kerasbn.tools._wording import described, dtype_name, listed
 
 
 def recalibrate(
@@ -50,7 +49,8 @@ def recalibrate(
     The first form is that of Ioffe & Szegedy (2015), for batches of equal size. The second form
     sums over batches and allows any size. Here m is the number of values of a feature in one batch:
     its examples times its positions, without masked positions. If a layer is called several times,
-    each call counts as a batch. With `virtual_batch_size`, each ghost batch counts as a batch.
+    as in the cell of an RNN, each call counts as a batch. With `virtual_batch_size`, each ghost
+    batch counts as a batch. If a `tf.distribute` strategy has split a batch, so does each part.
 
     `recalibrate` updates every `BatchNorm` and `keras.layers.BatchNormalization` at any depth,
     including layers in subclassed models. `where` limits it to some layers. The other batch norms
@@ -60,25 +60,33 @@ def recalibrate(
         recalibrate(model, x, where=lambda layer: layer.trainable)
 
     Without `where`, frozen batch norms are recalibrated too, with a warning. A batch norm counts as
-    frozen if it has `trainable=False`, or if a functional model calls it with `training=False`.
-    (Only `trainable=False` freezes it for sure, because `fit` overrides `training=False` in
-    functional models.)
+    frozen if it has `trainable=False` or `statistics="frozen"`, or if all its calls in the model
+    have `training=False`. (The calls alone do not freeze it for sure, because `fit` overrides
+    `training=False` in functional models.) A batch norm with `statistics="batch"` gets new moving
+    averages too, and uses them once `statistics` is "auto" again.
 
     With `renorm`, `moving_stddev` changes too. The averages used only in training (`renorm_mean`
     and `renorm_stddev`) and `update_count` do not change. Nothing else in the model changes.
     If an error or Ctrl-C ends the run, nothing changes at all.
 
     Use roughly the batch size of training and a few thousand examples. The cost is that of
-    inference on these examples. A terminal shows a progress bar.
+    inference on these examples. Memory is that of one batch. A model that the backend cannot
+    compile with its statistics, such as one with a batch norm in `keras.ops.while_loop`, runs
+    eagerly, which is slower. A terminal shows a progress bar.
 
     Args:
         model: A built model of any kind. It is changed in place and must not be used elsewhere
             during the call.
-        batches: Inputs, as arrays or as an iterable of batches. Arrays are cut into batches. They
-            may be one array, a dictionary of arrays, a list with one array for each input of the
-            model, or a tuple `(x, y)` or `(x, y, sample_weight)` as for `fit`. The iterable may be
-            a `tf.data.Dataset`, a `keras.utils.PyDataset`, a PyTorch `DataLoader`, a generator or a
-            list, and each batch is an `x` or such a tuple. Targets and sample weights are ignored.
+        batches: Anything that `fit` or `predict` takes, as arrays or as an iterable of batches.
+            Arrays hold all examples along their first axis, and are cut into batches. They may be
+            dense, sparse or ragged, a DataFrame or a Series, or a structure (list, tuple,
+            dictionary) with one array for each input of the model. The iterable may be a
+            `tf.data.Dataset`, also a distributed one, a `keras.utils.PyDataset`, a PyTorch
+            `DataLoader`, a grain data set, a generator or a list. A tuple is `(x,)`, `(x, y)` or
+            `(x, y, sample_weight)`, for all the data or for one batch. Targets and sample weights
+            are ignored. The number of inputs decides what a list of arrays is: `[a, b]` holds both
+            inputs of a model that takes two, and two batches for a model that takes one. `[x]` is
+            one batch, or with `batch_size` the array to cut. `iter([a, b])` is always two batches.
         steps: Number of batches to use. Default `None`: all batches. Endless iterables need it.
         batch_size: Size of the batches that arrays are cut into. The last one may be smaller. For
             arrays only. Default `None`: 32, as in `fit`.
@@ -88,8 +96,9 @@ def recalibrate(
     Raises:
         ValueError: If the model is not built or has no `call`, as a GAN with its own `train_step`.
             If there are no batches, fewer batches than `steps`, or endless batches without `steps`.
-            If a batch is empty or does not fit the model. If a statistic is not finite, or all
-            batches have a single value per feature. If a subclass of a batch norm overrides `call`.
+            If a batch is empty or does not fit the model. If a batch has values that are not
+            finite, or all batches have a single value per feature. If a subclass of a batch norm
+            overrides `call`, or a function that the backend vectorizes calls a batch norm.
 
     Examples:
         >>> import keras, kerasbn, numpy as np
@@ -109,30 +118,31 @@ def recalibrate(
     if not norms:
         warn_nothing_to_do(model, "BatchNorm or BatchNormalization")
         return
-    if where is None:
-        warn_frozen(model, norms)
-    else:
-        total, norms = len(norms), [norm for norm in norms if where(norm)]
-        if not norms:
-            _warn_none_chosen(model, total)
-            return
-    _check_own_call(norms)
-    sums = [_Sums() for _ in norms]
-    variables = model.variables
-    with _collecting(norms) as found:
-        step = _compiled(model, functools.partial(_collect, model, variables, found))
-        inputs = input_batches(model, batches, steps, batch_size, "Recalibrating")
-        for number, x in enumerate(inputs):
+    chosen = norms if where is None else [norm for norm in norms if where(norm)]
+    if not chosen:
+        _warn_none_chosen(model, len(norms))
+        return
+    _check_own_call(chosen)
+    sums = [_Sums() for _ in chosen]
+    inputs = input_batches(model, batches, steps, batch_size, "Recalibrating")
+    first = True
+    with collecting(model, chosen) as collect, contextlib.closing(inputs):
+        for number, x in inputs:
             with _explained_errors(model, number, x):
-                collected = step([variable.value for variable in variables], _to_tensors(x))
-            for index, statistics in collected.items():
+                if first and where is None:
+                    warn_frozen(model, norms, x)
+                first = False
+                collected = tree.map_structure(ops.convert_to_numpy, collect(x))
+            for index, statistics in sorted(collected.items(), key=lambda item: int(item[0])):
+                norm = chosen[int(index)]
                 for each in statistics:
-                    sums[int(index)].add(each, norms[int(index)].moving_mean.shape)
-    idle = [norm for norm, of_norm in zip(norms, sums, strict=True) if not np.any(of_norm.m)]
+                    if not sums[int(index)].add(each, norm.moving_mean.shape):
+                        raise _not_finite(norm, number, x)
+    idle = [norm for norm, of_norm in zip(chosen, sums, strict=True) if not np.any(of_norm.m)]
     if idle:
-        _warn_idle(model, norms, idle)
+        _warn_idle(model, chosen, idle)
     new: list[tuple[keras.Variable, np.ndarray]] = []
-    for norm, of_norm in zip(norms, sums, strict=True):
+    for norm, of_norm in zip(chosen, sums, strict=True):
         new += [] if norm in idle else _new_values(norm, of_norm)
     _assign_all(new)
 
@@ -143,14 +153,19 @@ class _Sums:
     def __init__(self):
         self.m = self.m_mean = self.m_variance = self.freedom = 0.0
 
-    def add(self, statistics: Moments, shape: tuple[int, ...]) -> None:
-        """Adds the statistics of one call. Those of ghost batches have one more axis in front."""
-        arrays = (np.asarray(ops.convert_to_numpy(each), np.float64) for each in statistics)
+    def add(self, statistics: Moments, shape: tuple[int, ...]) -> bool:
+        """Adds the statistics of one call. Those of ghost batches have one more axis in front.
+
+        Returns:
+            Whether all of them are finite.
+        """
+        arrays = (np.asarray(each, np.float64) for each in statistics)
         mean, variance, m = (each.reshape(-1, *shape) for each in np.broadcast_arrays(*arrays))
         self.m = self.m + m.sum(0)
         self.m_mean = self.m_mean + (m * mean).sum(0)
         self.m_variance = self.m_variance + (m * variance).sum(0)
         self.freedom = self.freedom + np.maximum(m - 1, 0).sum(0)
+        return bool(np.isfinite(mean + variance)[m > 0].all())
 
 
 def _new_values(norm, sums):
@@ -158,16 +173,11 @@ def _new_values(norm, sums):
     seen = sums.m > 0  # false for features that are masked in every batch
     if np.any(seen & (sums.freedom == 0)):
         raise ValueError(
-            f"Batch norm '{norm.name}' got batches of a single value per feature. They have no "
-            "variance. Use larger batches."
+            f"Expected batches with several values per feature. Received: a single value in every "
+            f"batch of batch norm '{norm.name}', which has no variance. Use larger batches."
         )
     mean = sums.m_mean / np.maximum(sums.m, 1)
     variance = sums.m_variance / np.maximum(sums.freedom, 1)
-    if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
-        raise ValueError(
-            f"Batch norm '{norm.name}' got inputs that are not finite. Look for NaN or infinite "
-            "values in the batches and in the weights before it."
-        )
     values = {"moving_mean": mean, "moving_variance": variance}
     if norm.renorm:
         values["moving_stddev"] = np.sqrt(variance + norm.epsilon)
@@ -186,67 +196,33 @@ def _assign_all(pairs):
         raise
 
 
-@contextlib.contextmanager
-def _collecting(norms: list[keras.Layer]) -> Iterator[dict[str, list[Moments]]]:
-    """Makes batch norms normalize by their batch and collects their statistics, by index.
-
-    Calling the model with `training=True` is no alternative, because it also switches on dropout
-    and moves the averages. Replacing `call` does not touch the state of the layers.
-    """
-    found: dict[str, list[Moments]] = {}
-
-    def normalize(index, norm, inputs, training=None, mask=None):
-        y, batch = _normalize_by_batch(norm, inputs, mask)
-        found.setdefault(str(index), []).append(batch)
-        return y
-
-    with contextlib.ExitStack() as stack:
-        for index, norm in enumerate(norms):
-            stack.enter_context(replaced_call(norm, functools.partial(normalize, index, norm)))
-        yield found
-
-
-def _collect(model, variables, found, values, x):
-    """The statistics of one batch. The stateless scope drops all assignments to variables."""
-    found.clear()
-    with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
-        model(x, training=False)
-    return dict(found)
-
-
-def _normalize_by_batch(norm, inputs, mask):
-    """Normalizes as a batch norm of either class does in training. Returns y and the moments."""
-    dtype = statistics_dtype(norm.compute_dtype)
-    x = cast(ops.convert_to_tensor(inputs), dtype)
-    axes = Axes.of(norm.axis, x.shape)
-    y, batch = normalize_batch(
-        x,
-        broadcastable(norm.gamma, axes, dtype),
-        broadcastable(norm.beta, axes, dtype),
-        axes=axes,
-        epsilon=norm.epsilon,
-        mask=mask,
-        group_size=getattr(norm, "virtual_batch_size", None),
+def _not_finite(norm, number, x):
+    """The error for statistics that are NaN or infinite."""
+    if all(map(_is_finite, tree.flatten(x))):
+        advice = (
+            "The data of this batch are finite. Look for NaN, infinite or very large values in the "
+            "weights of the layers before the batch norm."
+        )
+    else:
+        advice = "The data of this batch contain NaN or infinity. Replace or remove these values."
+    return ValueError(
+        f"Expected finite values. Received in batch {number}: inputs of batch norm '{norm.name}' "
+        f"that are not finite. {advice}"
     )
-    count = ops.convert_to_tensor(batch.count, dtype)  # a Python number cannot leave `jax.jit`
-    return cast(y, norm.compute_dtype), batch._replace(count=count)
 
 
-def _compiled(model: keras.Model, step: Callable[..., Any]) -> Callable[..., Any]:
-    backend = keras.backend.backend()
-    if backend == "torch":
-        import torch
+def _is_finite(tensor):
+    if tensor is None or "float" not in dtype_name(tensor):
+        return True
+    return bool(np.isfinite(np.asarray(ops.convert_to_numpy(tensor), np.float64)).all())
 
-        return torch.no_grad()(step)
-    if backend == "tensorflow" and not model.run_eagerly:
-        import tensorflow as tf
 
-        return tf.function(step, reduce_retracing=True, autograph=False)
-    if backend == "jax" and not model.run_eagerly:
-        import jax
-
-        return jax.jit(step)
-    return step
+# Errors of TensorFlow and JAX.
+_TENSOR_LEFT_ITS_FUNCTION = (
+    "InaccessibleTensorError",
+    "UnexpectedTracerError",
+    "TracerArrayConversionError",
+)
 
 
 @contextlib.contextmanager
@@ -254,23 +230,17 @@ def _explained_errors(model, number, x):
     try:
         yield
     except Exception as error:
-        # TensorFlow and JAX raise these for a tensor that leaves the body of a loop.
-        if type(error).__name__ in ("InaccessibleTensorError", "UnexpectedTracerError"):
+        if type(error).__name__ in _TENSOR_LEFT_ITS_FUNCTION:
             raise ValueError(
-                f"Model '{model.name}' has a batch norm inside a loop, such as the cell of an RNN. "
-                "Its statistics cannot leave the loop. Build the RNN with unroll=True."
+                f"Expected batch norms that run in Python. Received: model '{model.name}', which "
+                "calls a batch norm inside a function that the backend transforms, such as that of "
+                "keras.ops.vectorized_map. Its statistics cannot leave this function. Call the "
+                "batch norm outside of it, or in a Python loop."
             ) from error
         if isinstance(error, NotImplementedError) and (advice := call_models_inside(model)):
             error.add_note(f"If model '{model.name}' is never called itself: {advice}")
         error.add_note(f"In recalibrate, at batch {number} with the shapes {shapes_of(x)}.")
         raise
-
-
-def _to_tensors(x):
-    def to_tensor(array):
-        return array if ops.is_tensor(array) else ops.convert_to_tensor(np.asarray(array))
-
-    return tree.map_structure(to_tensor, x)
 
 
 def _check_where(where):

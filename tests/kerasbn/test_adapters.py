@@ -1,4 +1,4 @@
-"""The private APIs of Keras and TensorFlow that kerasbn uses still exist and do what it needs."""
+"""The private APIs that kerasbn uses still exist and do what it needs."""
 
 import keras
 import numpy as np
@@ -95,6 +95,27 @@ class TestReplacedCall:
         assert "call" not in vars(norm)
 
 
+class TestWritesLegacyFile:
+    MESSAGE = GONE.format(
+        api="Keras's global attribute `use_legacy_config`",
+        adapter="kerasbn._keras_private.writes_legacy_file",
+    )
+
+    @pytest.mark.parametrize(("name", "expected"), [("m.h5", {True}), ("m.keras", {False})])
+    @pytest.mark.filterwarnings("ignore")
+    def test_it_knows_the_format(self, tmp_path, name, expected):
+        found = set()
+
+        class Asking(layers.Layer):
+            def get_config(self):
+                found.add(_keras_private.writes_legacy_file())
+                return super().get_config()
+
+        keras.Sequential([keras.Input((3,)), Asking()]).save(tmp_path / name)
+        assert found == expected, self.MESSAGE
+        assert not _keras_private.writes_legacy_file(), self.MESSAGE
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an adapter for TensorFlow")
 class TestCompiledByXla:
     ADAPTER = "kerasbn._tensorflow_private.compiled_by_xla"
@@ -127,3 +148,97 @@ class TestCompiledByXla:
         from kerasbn._tensorflow_private import compiled_by_xla
 
         assert not compiled_by_xla()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="an adapter for PyTorch")
+class TestTransformed:
+    ADAPTER = "kerasbn._torch_private.transformed"
+
+    def test_the_private_apis_exist(self):
+        import torch
+        from torch.autograd import forward_ad
+
+        name = "_are_functorch_transforms_active"
+        exists(torch._C, name, f"torch._C.{name}", self.ADAPTER)
+        api = "torch.autograd.forward_ad._current_level"
+        exists(forward_ad, "_current_level", api, self.ADAPTER)
+        name, adapter = "is_legacy_batchedtensor", "kerasbn._torch_private.batched"
+        exists(torch._C._functorch, name, f"torch._C._functorch.{name}", adapter)
+
+    def test_it_knows_transforms_and_forward_mode(self):
+        import torch
+        from torch.autograd import forward_ad
+
+        from kerasbn._torch_private import transformed
+
+        found = []
+
+        def ask(x):
+            found.append(transformed())
+            return x.sum()
+
+        x = torch.ones(2, 3)
+        torch.func.grad(ask)(x)
+        torch.func.jvp(ask, (x,), (x,))
+        torch.func.vmap(ask)(x)
+        with forward_ad.dual_level():
+            ask(x)
+        assert found == [True] * 4
+        assert not transformed()
+
+    def test_it_knows_batches_of_gradients(self):
+        import torch
+
+        from kerasbn._torch_private import batched
+
+        found = []
+        x = torch.ones(3, requires_grad=True)
+        y = x * 2
+        y.register_hook(lambda dy: found.append(batched(dy)))
+        torch.autograd.grad(y, x, torch.eye(3), is_grads_batched=True, retain_graph=True)
+        torch.autograd.grad(y, x, torch.ones(3))
+        assert found == [True, False]
+
+
+class TestData:
+    MESSAGE = GONE.format(
+        api="Keras's module keras.src.trainers.data_adapters", adapter="kerasbn._keras_private"
+    )
+
+    def test_arrays_are_recognized(self):
+        sparse = pytest.importorskip("scipy.sparse").eye(3)
+        for array in (np.zeros(3), keras.ops.zeros(3), sparse):
+            assert _keras_private.is_array(array), self.MESSAGE
+        for other in ([1.0], "text", 3, None):
+            assert not _keras_private.is_array(other), self.MESSAGE
+
+    def test_structures_are_cut(self):
+        x = {"a": np.arange(5.0), "b": (np.arange(10.0).reshape(5, 2),)}
+        batches = list(_keras_private.cut_by_keras(x, 3))
+        rows = [len(batch["b"][0]) for batch in batches]
+        assert rows == [3, 2], self.MESSAGE
+        last = keras.ops.convert_to_numpy(batches[1]["a"])
+        np.testing.assert_array_equal(last, [3, 4], err_msg=self.MESSAGE)
+
+    def test_a_py_dataset_yields_its_batches(self):
+        class Two(keras.utils.PyDataset):
+            def __len__(self):
+                return 2
+
+            def __getitem__(self, i):
+                return np.full(3, i), np.zeros(3)
+
+        batches = list(_keras_private.batches_of_py_dataset(Two(workers=2)))
+        assert [x[0] for x, _ in batches] == [0, 1], self.MESSAGE
+
+
+def test_remat_is_switched_off_and_on_again():
+    adapter = "kerasbn._keras_private.without_remat"
+    message = GONE.format(api="Keras's Layer._remat_mode", adapter=adapter)
+    with keras.RematScope(mode="full"):
+        layer = layers.Dense(2)
+    mode = getattr(layer, "_remat_mode", None)
+    assert mode is not None, message
+    with _keras_private.without_remat([layer]):
+        assert layer._remat_mode is None
+    assert layer._remat_mode == mode

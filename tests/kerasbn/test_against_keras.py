@@ -39,6 +39,7 @@ def test_arguments_are_kerass_and_then_our_own():
         "virtual_batch_size": (None, inspect.Parameter.KEYWORD_ONLY),
         "unbiased_variance": (False, inspect.Parameter.KEYWORD_ONLY),
         "debias": (False, inspect.Parameter.KEYWORD_ONLY),
+        "statistics": ("auto", inspect.Parameter.KEYWORD_ONLY),
     }
 
 

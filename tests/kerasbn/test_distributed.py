@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+import kerasbn
 from kerasbn import BatchNorm, reference
 
 from .matrices import half_by_default
@@ -228,3 +229,35 @@ def test_fit_under_the_strategy(strategy, features, assert_close, synchronized):
         assert_close(variance, alone.moving_variance)
         assert_close(layer.gamma, alone.gamma)
         assert_close(layer.beta, alone.beta)
+
+
+class TestRecalibrate:
+    """Each replica's part of a distributed batch counts as a batch. Plain data are not split."""
+
+    @pytest.mark.parametrize("distributed", [True, False])
+    def test_a_model_of_a_strategy(self, strategy, distributed):
+        x = np.random.default_rng(0).normal(5, 2, (53, 3)).astype("float32")
+        with strategy.scope():
+            model = keras.Sequential([keras.Input((3,)), BatchNorm()])
+        batches = [x[:40], x[40:]]
+        data = tf.data.Dataset.from_tensor_slices((x, x[:, 0])).batch(40)
+        if distributed:
+            replicas = strategy.num_replicas_in_sync
+            size = 40 // replicas  # the last batch leaves fewer or none for the last replicas
+            data = strategy.experimental_distribute_dataset(data)
+            parts = [
+                part for batch, _ in data for part in strategy.experimental_local_results(batch)
+            ]
+            batches = [part.numpy() for part in parts if len(part)]
+            assert len(batches[0]) == size
+            assert sum(map(len, batches)) == len(x)
+        kerasbn.recalibrate(model, data)
+        m = np.array([len(batch) for batch in batches])
+        variance = sum(len(b) * b.var(0, "float64") for b in batches) / (m - 1).sum()
+        norm = model.layers[0]
+        for variable, expected in (
+            (norm.moving_mean, x.mean(0, "float64")),
+            (norm.moving_variance, variance),
+        ):
+            for replica in strategy.experimental_local_results(variable.value):
+                np.testing.assert_allclose(replica, expected, rtol=1e-5)

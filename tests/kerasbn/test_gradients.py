@@ -124,7 +124,7 @@ def test_parameters_have_gradients_when_the_input_is_data(features, run, assert_
 @pytest.mark.parametrize("masked", [False, True])
 def test_forward_mode_is_the_numerical_derivative(features, assert_close, double, masked):
     if keras.backend.backend() == "torch":
-        pytest.skip("PyTorch's custom functions have no forward mode, nor has Keras on it")
+        pytest.skip("test_torch_transforms.py tests PyTorch's forward mode")
     x = features((6, 3), means=(-1, 1), scales=(0.5, 2), dtype="float64")
     direction = np.random.default_rng(3).standard_normal(x.shape)
     mask = np.array([1, 0, 1, 1, 0, 1], bool) if masked else None

@@ -224,12 +224,22 @@ class TestBadInput:
             kerasbn.recalibrate(model, BATCHES, batch_size=10)
 
     def test_batches_of_one_value(self, model):
-        with pytest.raises(ValueError, match="Batch norm 'bn' got batches of a single value"):
+        with pytest.raises(
+            ValueError, match="Received: a single value in every batch of batch norm 'bn'"
+        ):
             kerasbn.recalibrate(model, X, batch_size=1)
 
-    def test_values_that_are_not_finite(self, model):
-        with pytest.raises(ValueError, match="Batch norm 'bn' got inputs that are not finite"):
-            kerasbn.recalibrate(model, [np.where(X > 100, np.nan, X)])
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    def test_values_that_are_not_finite(self, model, bad):
+        batch = np.where(X > 100, bad, X)
+        with pytest.raises(ValueError, match=r"in batch 1: inputs of batch norm 'bn'.* contain"):
+            kerasbn.recalibrate(model, [X, batch, X])
+
+    def test_weights_that_are_not_finite(self):
+        model = keras.Sequential([keras.Input((4,)), layers.Dense(2), kerasbn.BatchNorm()])
+        model.layers[0].bias.assign([0.0, np.nan])
+        with pytest.raises(ValueError, match=r"in batch 0: .*data of this batch are finite. Look"):
+            kerasbn.recalibrate(model, X)
 
     def test_a_model_that_is_not_built(self):
         model = keras.Sequential([layers.Dense(3), kerasbn.BatchNorm()], name="raw")

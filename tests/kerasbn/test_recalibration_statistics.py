@@ -196,27 +196,3 @@ class TestModels:
         model(X)
         kerasbn.recalibrate(model, BATCHES)
         assert value(model.get_layer("counter").calls) == 1
-
-    @pytest.mark.skipif(
-        keras.backend.backend() == "torch", reason="a loop is plain Python on PyTorch"
-    )
-    def test_a_batch_norm_inside_a_loop_is_an_error(self):
-        class Cell(layers.Layer):
-            state_size = output_size = 4
-
-            def __init__(self):
-                super().__init__()
-                self.norm = kerasbn.BatchNorm()
-
-            def build(self, shape):
-                self.norm.build((None, 4))
-
-            def call(self, x, states, training=None):
-                y = self.norm(x + states[0], training=training)
-                return y, [y]
-
-        model = keras.Sequential([keras.Input((3, 4)), layers.RNN(Cell(), name="rnn")], name="loop")
-        with pytest.raises(
-            ValueError, match=r"Model 'loop' has a batch norm inside a loop.*unroll"
-        ):
-            kerasbn.recalibrate(model, X[:60].reshape(-1, 3, 4))

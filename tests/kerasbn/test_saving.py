@@ -1,8 +1,6 @@
-"""Saving, loading, copying, and moving weights to and from Keras's layer."""
+"""The layer's configuration, and moving weights to and from Keras's layer."""
 
-import copy
 import json
-import pickle
 
 import keras
 import numpy as np
@@ -11,54 +9,7 @@ import pytest
 import kerasbn
 from kerasbn import BatchNorm
 
-OPTIONS = {
-    "axis": {"axis": 1},
-    "axes": {"axis": (1, -1)},
-    "momentum": {"momentum": 0.7},
-    "cumulative": {"momentum": None},
-    "epsilon": {"epsilon": 0.02},
-    "center": {"center": False},
-    "scale": {"scale": False},
-    "beta_initializer": {"beta_initializer": keras.initializers.Constant(0.5)},
-    "gamma_initializer": {"gamma_initializer": keras.initializers.Constant(0.5)},
-    "moving_mean_initializer": {"moving_mean_initializer": keras.initializers.Constant(0.5)},
-    "moving_variance_initializer": {
-        "moving_variance_initializer": keras.initializers.Constant(2.0)
-    },
-    "beta_regularizer": {"beta_regularizer": keras.regularizers.L2(0.5)},
-    "gamma_regularizer": {"gamma_regularizer": keras.regularizers.L1(0.5)},
-    "beta_constraint": {"beta_constraint": keras.constraints.MaxNorm(3.0)},
-    "gamma_constraint": {"gamma_constraint": keras.constraints.NonNeg()},
-    "renorm": {"renorm": True, "renorm_momentum": 0.5},
-    "renorm_clipping": {"renorm": True, "renorm_clipping": {"rmax": 3.0, "rmin": 0.2, "dmax": 5.0}},
-    "virtual_batch_size": {"virtual_batch_size": 3},
-    "unbiased_variance": {"unbiased_variance": True},
-    "debias": {"debias": True},
-    "dtype": {"dtype": "mixed_bfloat16"},
-    "trainable": {"trainable": False},
-    "name": {"name": "norm"},
-}
-if keras.backend.backend() == "tensorflow":
-    OPTIONS["synchronized"] = {"synchronized": True}
-
-
-def trained(features, options):
-    """Builds a model whose layer has no weight at its initial value."""
-    layer = BatchNorm(**options)
-    model = keras.Sequential([keras.Input((3, 4)), layer])
-    layer(features((8, 3, 4), axis=(1, 2)), training=True)
-    for weight in layer.trainable_weights:
-        weight.assign(np.random.default_rng(3).uniform(1, 2, weight.shape))
-    return model
-
-
-def assert_same(model, other):
-    assert other.layers[0].get_config() == model.layers[0].get_config()
-    for weight, expected in zip(other.weights, model.weights, strict=True):
-        assert weight.path.split("/")[-1] == expected.path.split("/")[-1]
-        np.testing.assert_array_equal(
-            *(keras.ops.convert_to_numpy(w.value) for w in (weight, expected))
-        )
+from .saved_models import OPTIONS
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
@@ -70,29 +21,6 @@ def test_config_round_trip_keeps_every_option(options):
     for name, value in options.items():
         if isinstance(value, (int, float, str, tuple, dict, type(None))) and name != "dtype":
             assert getattr(again, name) == value
-
-
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_keras_file_keeps_options_and_weights(features, tmp_path, options):
-    model = trained(features, options)
-    model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
-    assert_same(model, again)
-    x = features((8, 3, 4), axis=(1, 2), seed=1)
-    # Not `predict`, which would compile both models.
-    np.testing.assert_array_equal(*(keras.ops.convert_to_numpy(m(x)) for m in (model, again)))
-
-
-@pytest.mark.parametrize("name", ["axes", "cumulative", "renorm", "debias", "scale"])
-def test_weights_file_keeps_the_weights(features, tmp_path, name):
-    model = trained(features, OPTIONS[name])
-    model.save_weights(tmp_path / "model.weights.h5")
-    again = keras.Sequential([keras.Input((3, 4)), BatchNorm(**OPTIONS[name])])
-    again.load_weights(tmp_path / "model.weights.h5")
-    for weight, expected in zip(again.weights, model.weights, strict=True):
-        np.testing.assert_array_equal(
-            *(keras.ops.convert_to_numpy(w.value) for w in (weight, expected))
-        )
 
 
 def test_config_has_all_of_kerass_entries():
@@ -121,21 +49,6 @@ def test_config_is_json_when_the_options_are_numpys():
 def test_registered_name_is_of_the_package():
     assert keras.saving.get_registered_name(BatchNorm) == "kerasbn>BatchNorm"
     assert keras.saving.get_registered_object("kerasbn>BatchNorm") is kerasbn.BatchNorm
-
-
-@pytest.mark.parametrize("name", ["axes", "cumulative", "renorm", "virtual_batch_size"])
-@pytest.mark.parametrize(
-    "duplicate", [keras.models.clone_model, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))],
-    ids=["clone", "deepcopy", "pickle"],
-)  # fmt: skip
-def test_copy_of_a_model_is_its_equal(features, duplicate, name):
-    model = trained(features, OPTIONS[name])
-    again = duplicate(model)
-    if duplicate is keras.models.clone_model:  # documented to make new weights
-        again.set_weights(model.get_weights())
-    assert_same(model, again)
-    again.layers[0].moving_mean.assign(np.zeros(again.layers[0].moving_mean.shape))
-    assert keras.ops.convert_to_numpy(model.layers[0].moving_mean.value).any()
 
 
 @pytest.mark.parametrize("options", [{}, {"renorm": True}, {"center": False}, {"scale": False}])
@@ -167,16 +80,3 @@ def test_tensorflow_checkpoint_moves_both_ways(features, tmp_path, assert_close,
     tf.train.Checkpoint(model=target).restore(path).assert_existing_objects_matched()
     for weight, expected in zip(target.weights, source.weights, strict=True):
         assert_close(weight, expected, 0)
-
-
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="SavedModel is TensorFlow's")
-@pytest.mark.parametrize("name", ["axes", "cumulative", "renorm", "virtual_batch_size"])
-def test_exported_saved_model_gives_the_same_outputs(features, tmp_path, assert_close, name):
-    import tensorflow as tf
-
-    model = trained(features, OPTIONS[name])
-    model.export(tmp_path / "exported", verbose=False)
-    again = tf.saved_model.load(tmp_path / "exported")
-    for batch in (1, 5):
-        x = features((batch, 3, 4), axis=(1, 2), seed=1)
-        assert_close(again.serve(x), model.predict(x, verbose=0), 1e-6)

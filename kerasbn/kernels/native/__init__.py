@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 import os
 import struct
 import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
+
+import keras
 
 from kerasbn.kernels.native import sources
 
@@ -25,7 +28,7 @@ class Status(NamedTuple):
     """Whether the native kernel is used.
 
     Attributes:
-        used: Whether TensorFlow uses the kernel for training on the CPU.
+        used: Whether the kernel is used for training on the CPU.
         reason: The instruction set and the number of threads, or why the kernel is not used.
     """
 
@@ -37,12 +40,12 @@ class Library(NamedTuple):
     """The loaded library.
 
     Attributes:
-        operations: The Python functions that TensorFlow made for the operations.
         symbols: The exported C functions of the library.
+        operations: The Python functions that TensorFlow made for the operations. `None` on JAX.
     """
 
-    operations: ModuleType
     symbols: ctypes.CDLL
+    operations: ModuleType | None = None
 
 
 def use(on: bool) -> None:
@@ -84,19 +87,12 @@ def load() -> Library | str:
     problem = _problem_of_file(path)
     if problem:
         return problem
-    import tensorflow as tf
-
-    try:
-        operations = tf.load_op_library(str(path))
-    except tf.errors.OpError as error:
-        return f"{path} could not be loaded: {error}"
-    if not hasattr(operations, "kerasbn_forward"):
-        return "this version of TensorFlow has no C interface for kernels, or a different one"
-    symbols = ctypes.CDLL(str(path))
-    symbols.kerasbn_instruction_set.restype = ctypes.c_char_p
-    threads = tf.config.threading.get_intra_op_parallelism_threads() or _usable_cores()
-    symbols.kerasbn_set_threads(threads)
-    return Library(operations, symbols)
+    backend = importlib.import_module(f"kerasbn.kernels.native.{keras.backend.backend()}")
+    loaded = backend.load(path)
+    if not isinstance(loaded, str):
+        loaded.symbols.kerasbn_instruction_set.restype = ctypes.c_char_p
+        loaded.symbols.kerasbn_set_threads(backend.threads() or _usable_cores())
+    return loaded
 
 
 def _problem_of_file(path: Path) -> str | None:

@@ -336,3 +336,26 @@ const char *kerasbn_instruction_set(void) { return chosen->name; }
 int kerasbn_forward(const Forward *f) { return chosen->forward[f->type](f); }
 
 int kerasbn_backward(const Backward *b) { return chosen->backward[b->type](b); }
+
+int kerasbn_layout(int64_t rank, const int64_t *sizes, const int64_t *kept, Layout *layout) {
+    enum { OUTER, KEPT, INNER } place = OUTER;
+    *layout = (Layout){1, 1, 1};
+    for (int64_t a = 0; a < rank; a++) {
+        if (kept[a] != 1) {
+            if (kept[a] != sizes[a] || place == INNER)
+                return -1;
+            place = KEPT;
+            layout->channels *= sizes[a];
+        } else if (sizes[a] != 1) {
+            place = place == OUTER ? OUTER : INNER;
+            *(place == OUTER ? &layout->outer : &layout->inner) *= sizes[a];
+        }
+    }
+    return 0;
+}
+
+/* Found in the file by the loader, which compares it with the sources beside it. */
+#ifndef KERASBN_SOURCES
+#define KERASBN_SOURCES "unknown"
+#endif
+__attribute__((used)) const char kerasbn_sources[] = "kerasbn sources " KERASBN_SOURCES;

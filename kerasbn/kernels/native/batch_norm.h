@@ -4,7 +4,7 @@ A tensor is seen as (outer, channels, inner) in row-major order. Features last: 
 Channels first: outer is the batch, inner the number of pixels. Each channel is normalized over
 the m = outer * inner values that it has.
 
-These functions know nothing of TensorFlow. They may run in several threads at once. */
+These functions know nothing of TensorFlow and JAX. They may run in several threads at once. */
 
 #ifndef KERASBN_BATCH_NORM_H
 #define KERASBN_BATCH_NORM_H
@@ -16,6 +16,17 @@ typedef enum { FLOAT32, FLOAT64 } Type;
 typedef struct {
     int64_t outer, channels, inner;
 } Layout;
+
+/* Finds the layout from the sizes of x and of gamma, which has size 1 on the axes that are reduced.
+Returns 0, or -1 if they don't fit. */
+int kerasbn_layout(int64_t rank, const int64_t *sizes, const int64_t *kept, Layout *layout);
+
+/* Messages of both frameworks' operations. */
+#define WRONG_LAYOUT                                                                               \
+    "gamma must have the rank of x, the sizes of x on one or several neighbouring axes, and size " \
+    "1 on all others"
+#define WRONG_SIZES "dy must have the size of x; beta and the statistics must have that of gamma"
+#define NO_MEMORY "no memory for the intermediate results of batch norm"
 
 /* All pointers are to values of the same Type; x, y and dy, dx hold the whole tensor, the others
 one value per channel. y may be x. The batch mean is pivot + delta, kept as two numbers because a

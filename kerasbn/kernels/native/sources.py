@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-COMPILED = ("batch_norm.c", "pool.c", "tensorflow.c")
+COMPILED = ("batch_norm.c", "pool.c", "tensorflow.c", "xla.c")
 LIBRARY = FOLDER / "library.so"
 SUPPORTED = sys.platform != "win32"  # the sources use POSIX threads
 

@@ -137,29 +137,20 @@ static Layout layout_of(Call *call, int x, int gamma) {
         return layout;
     const TF_Tensor *tensor = call->inputs[x], *kept = call->inputs[gamma];
     int rank = TF_NumDims(tensor), fits = rank == TF_NumDims(kept) && rank <= MOST_DIMENSIONS;
-    enum { OUTER, KEPT, INNER } place = OUTER;
+    int64_t sizes[2][MOST_DIMENSIONS];
     for (int a = 0; fits && a < rank; a++) {
-        int64_t size = TF_Dim(tensor, a), own = TF_Dim(kept, a);
-        if (own != 1) {
-            fits = own == size && place != INNER;
-            place = KEPT;
-            layout.channels *= size;
-        } else if (size != 1) {
-            place = place == OUTER ? OUTER : INNER;
-            *(place == OUTER ? &layout.outer : &layout.inner) *= size;
-        }
+        sizes[0][a] = TF_Dim(tensor, a);
+        sizes[1][a] = TF_Dim(kept, a);
     }
-    if (!fits)
-        fail(call, TF_INVALID_ARGUMENT,
-             "gamma must have the rank of x, the sizes of x on one or several neighbouring axes, "
-             "and size 1 on all others");
+    if (!fits || kerasbn_layout(rank, sizes[0], sizes[1], &layout))
+        fail(call, TF_INVALID_ARGUMENT, WRONG_LAYOUT);
     return layout;
 }
 
 static void check_sizes(Call *call, int first, int last, int like) {
     for (int i = first; i <= last && !failed(call); i++)
         if (TF_TensorElementCount(call->inputs[i]) != TF_TensorElementCount(call->inputs[like]))
-            fail(call, TF_INVALID_ARGUMENT, "gamma, beta and the statistics must agree in size");
+            fail(call, TF_INVALID_ARGUMENT, WRONG_SIZES);
 }
 
 static void begin(Call *call, TF_OpKernelContext *context) {
@@ -209,7 +200,7 @@ static void compute_forward(Type type, TF_OpKernelContext *context) {
         f.epsilon = as_double(type, epsilon);
         from_double(type, count, (double)(f.layout.outer * f.layout.inner));
         if (kerasbn_forward(&f))
-            fail(&call, TF_RESOURCE_EXHAUSTED, "no memory for the statistics of batch norm");
+            fail(&call, TF_RESOURCE_EXHAUSTED, NO_MEMORY);
     }
     end(&call);
 }
@@ -235,7 +226,7 @@ static void compute_backward(Type type, TF_OpKernelContext *context) {
     if (!failed(&call)) {
         b.epsilon = as_double(type, epsilon);
         if (kerasbn_backward(&b))
-            fail(&call, TF_RESOURCE_EXHAUSTED, "no memory for the gradients of batch norm");
+            fail(&call, TF_RESOURCE_EXHAUSTED, NO_MEMORY);
     }
     end(&call);
 }
@@ -320,9 +311,3 @@ __attribute__((constructor)) static void register_operations(void) {
         register_operation(&operations[i], status);
     TF_DeleteStatus(status);
 }
-
-/* Found in the file by the loader, which compares it with the sources beside it. */
-#ifndef KERASBN_SOURCES
-#define KERASBN_SOURCES "unknown"
-#endif
-__attribute__((used)) const char kerasbn_sources[] = "kerasbn sources " KERASBN_SOURCES;

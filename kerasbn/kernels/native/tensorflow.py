@@ -6,10 +6,29 @@ to TensorFlow: it differentiates the plain formula.
 
 from __future__ import annotations
 
+import ctypes
+from pathlib import Path
+
 import tensorflow as tf
 
 from kerasbn.kernels import native, tensorflow_plain
 from kerasbn.moments import Moments, count_values
+
+
+def load(path: Path) -> native.Library | str:
+    """Loads the library and its operations. Returns the reason if that fails."""
+    try:
+        operations = tf.load_op_library(str(path))
+    except tf.errors.OpError as error:
+        return f"{path} could not be loaded: {error}"
+    if not hasattr(operations, "kerasbn_forward"):
+        return "this version of TensorFlow has no C interface for kernels, or a different one"
+    return native.Library(ctypes.CDLL(str(path)), operations)
+
+
+def threads() -> int:
+    """The number of threads that the user has set for TensorFlow, or 0."""
+    return tf.config.threading.get_intra_op_parallelism_threads()
 
 
 def suits(x: tf.Tensor, axes: tuple[int, ...]) -> bool:

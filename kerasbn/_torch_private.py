@@ -1,0 +1,20 @@
+"""The private APIs of PyTorch that this package uses. Only the PyTorch kernels import it."""
+
+from __future__ import annotations
+
+import torch
+from torch.autograd import forward_ad
+
+
+def transformed() -> bool:
+    """Whether a transform of `torch.func` or forward-mode differentiation is active.
+
+    PyTorch has no public way to ask. A kernel needs to know: these transforms differentiate and
+    batch operation by operation, and a fast kernel supports only some of them.
+    """
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def batched(gradient: torch.Tensor) -> bool:
+    """Whether autograd computes several gradients at once, as with `is_grads_batched=True`."""
+    return torch._C._functorch.is_legacy_batchedtensor(gradient)
