@@ -116,10 +116,6 @@ def test_jacobian_of_each_example_in_inference(assert_close):
     assert_close(jacobians, np.broadcast_to(expected, (4, 3, 3)))
 
 
-@pytest.mark.xfail(
-    BACKEND == "torch",
-    reason="the custom functions of kernels/torch.py have no setup_context and no vmap rule",
-)
 def test_training_of_many_models_in_one_call(assert_close):
     """pytorch/functorch#384: `vmap` over batches fails at the update of the moving averages."""
     x = np.random.default_rng(0).normal(3, 2, size=(5, 8, 3)).astype("float32")
