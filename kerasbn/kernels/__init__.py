@@ -18,6 +18,18 @@ there on, rounding errors scale with the feature's spread and not with its offse
   rounded the two differently. At mean 1e4 and std 0.1, dx was wrong by 6e-4. XLA on the CPU stores
   sums, so there p is the mean of the first few values, which is faster.
 
+Inference. y = x a + b with a = gamma / sqrt(variance + epsilon) and b = beta - mean a, as in
+Keras's layer on TensorFlow and JAX. This is the form that converters of models fold. Its two terms
+cancel at large means, but no more than the inputs themselves: y is the exact result for an x and a
+mean that are each off by about one rounding. The table shows the largest error relative to the
+largest output: medians over 50 features of 2000 values, float32 against float64.
+
+    mean                                             0     10     1000   1e4
+    deviation                                        1     0.5    0.5    0.5
+    x, mean and variance rounded to float32     4.4e-8  3.5e-7  2.4e-5  3.6e-4
+    the same, and (x - mean) a + beta in float32 1.0e-7  3.7e-7  2.4e-5  3.6e-4
+    the same, and x a + b in float32            9.3e-8  6.6e-7  5.2e-5  6.1e-4
+
 Backward pass. With s1 = sum dy and s2 = sum dy x_hat over all positions, mask w and m = sum w:
 
     dbeta = s1    dgamma = s2    dx = gamma / sqrt(variance + epsilon) (dy - w/m (s1 + x_hat s2))

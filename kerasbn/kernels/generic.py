@@ -47,13 +47,15 @@ def normalize(
     *,
     epsilon: float,
 ) -> Tensor:
-    """See `kerasbn.kernels.normalize`."""
-    multiplier = ops.rsqrt(variance + epsilon)
+    """See `kerasbn.kernels.normalize`.
+
+    One product and one sum, because converters fold these two into the convolution before them.
+    """
+    a = ops.rsqrt(variance + epsilon)
     if gamma is not None:
-        multiplier = multiplier * gamma
-    # Not x * multiplier + (beta - mean * multiplier): its two terms cancel at large means.
-    y = (x - mean) * multiplier
-    return y if beta is None else y + beta
+        a = a * gamma
+    b = -mean * a if beta is None else beta - mean * a
+    return x * a + b
 
 
 def pivot_value(x: Tensor, axes: tuple[int, ...], mask: Tensor | None) -> Tensor:

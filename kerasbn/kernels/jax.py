@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from kerasbn.kernels import generic, jax_plain, native
+from kerasbn.kernels import from_vector, generic, jax_plain, native
 from kerasbn.kernels.native import jax as jax_native
 from kerasbn.moments import Moments, Tensor
 
-normalize = generic.normalize
 reshape = jnp.reshape
 
 
@@ -42,3 +41,19 @@ def batch_normalize(
     if not plain and jax_native.suits(x, axes) and native.library() is not None:
         return jax_native.batch_normalize(x, gamma, beta, axes=axes, epsilon=epsilon)
     return jax_plain.batch_normalize(x, gamma, beta, axes=axes, epsilon=epsilon, mask=mask)
+
+
+def normalize(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    epsilon: float,
+) -> Tensor:
+    """See `kerasbn.kernels.normalize`."""
+    # Exporters to ONNX turn broadcasts of a vector into operations, but fold a reshape.
+    given = (mean, variance, gamma, beta)
+    shaped = (from_vector(t, x.ndim) if t is not None and t.ndim == 1 else t for t in given)
+    return generic.normalize(x, *shaped, epsilon=epsilon)

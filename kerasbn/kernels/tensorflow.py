@@ -20,20 +20,14 @@ Under XLA, the formula has as many sums as Keras's, and XLA takes one pass for e
 about as long. In a chain with nothing between its layers, XLA computes the output of one layer
 again in every place of the next that uses it. There, the pivot is one more vector to read.
 
-Inference: operations that every converter of models knows. Images with the features last go through
-TensorFlow's FusedBatchNormV3. It subtracts the mean first, like the formula, and TensorFlow fuses
-it into the convolution before it. All other inputs take the formula.
-
-Time of four layers of inference on two cores with AVX-512, as a multiple of the formula
-(x - mean) a + beta, with oneDNN and without:
+Inference: `generic.normalize`, a product and a sum that every converter folds into the convolution
+before them. TensorFlow's own operation for images, FusedBatchNormV3, is not always faster, and in
+ONNX it leaves two transposes unless a convolution comes before it. This is its time in a chain of
+four layers as a multiple of the formula's, on two cores with AVX-512, with oneDNN and without:
 
                         32x56x56x64  16x28x28x32  64x14x14x256   conv + batch norm + ReLU
                                                                1x112x112x32  16x28x28x64
-    FusedBatchNormV3      0.56 2.28    0.51 0.81     1.35 1.18    0.80 0.91    0.90 0.97
-    x a + b               0.71 0.68    0.73 0.71     1.00 0.85    0.94 0.99    0.97 1.01
-    no batch norm                                                 0.80 0.78    0.90 0.93
-
-x a + b cancels at large means: at mean 1e4 and deviation 0.5 its error is a thousandth.
+    FusedBatchNormV3      0.79 3.35    0.70 1.14     1.35 1.39    0.85 0.92    0.93 0.96
 """
 
 from __future__ import annotations
@@ -45,14 +39,12 @@ from kerasbn.kernels import generic, native, tensorflow_plain
 from kerasbn.kernels.native import tensorflow as tensorflow_native
 from kerasbn.moments import Moments, Tensor
 
+normalize = generic.normalize
 reshape = tf.reshape
 
 # How often the axes may alternate between kept and reduced. TensorFlow merges neighbouring axes of
 # one kind and broadcasts at most five. Ghost batches of rank 5 with axis=(1, 3) would need six.
 _MOST_CHANGES = 4
-
-# TensorFlow's own limit, which cuDNN has set.
-_LEAST_FUSED_EPSILON = 1.001e-5
 
 
 def batch_normalize(
@@ -97,38 +89,6 @@ def batch_normalize(
         return _transpose(y, order), Moments(*(_transpose(t, order) for t in moments))
     return tensorflow_plain.batch_normalize(
         x, gamma, beta, axes=axes, epsilon=epsilon, mask=mask, all_replicas=all_replicas
-    )
-
-
-def normalize(
-    x: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    gamma: Tensor | None,
-    beta: Tensor | None,
-    *,
-    epsilon: float,
-) -> Tensor:
-    """See `kerasbn.kernels.normalize`."""
-    if _suits_fused(x, mean, epsilon) and not compiled_by_xla():
-        return tf.raw_ops.FusedBatchNormV3(
-            x=x,
-            scale=tf.ones_like(mean) if gamma is None else gamma,
-            offset=tf.zeros_like(mean) if beta is None else beta,
-            mean=mean,
-            variance=variance,
-            epsilon=epsilon,
-            is_training=False,
-        ).y
-    return generic.normalize(x, mean, variance, gamma, beta, epsilon=epsilon)
-
-
-def _suits_fused(x, mean, epsilon):
-    return (
-        len(x.shape) == 4
-        and x.dtype == tf.float32
-        and mean.shape == x.shape[-1:]
-        and epsilon >= _LEAST_FUSED_EPSILON
     )
 
 

@@ -275,20 +275,6 @@ def test_xla_with_any_number_of_examples(features, assert_close, examples, jit_c
         assert_close(y, reference.forward(x)[0], 1e-5, axes=(0, 1))
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_inference_of_images_is_the_formula(features, assert_close, masked):
-    x = features((5, 4, 4, 6), means=(1e4, 2e4))
-    layer = BatchNorm(momentum=0.0, epsilon=EPSILON)
-    layer(x, training=True)
-    layer.gamma.assign(features((6,), seed=7))
-    mask = np.ones((5, 4, 4), bool) if masked else None
-    mean, variance, gamma = (
-        np.float64(w.numpy()) for w in (layer.moving_mean, layer.moving_variance, layer.gamma)
-    )
-    expected = (x.astype("float64") - mean) / np.sqrt(variance + EPSILON) * gamma
-    assert_close(layer(x, mask=mask), expected, 1e-6, axes=(0, 1, 2))
-
-
 def operations_of(function, *arguments):
     graph = function.get_concrete_function(*arguments).graph
     return {o.type for o in graph.get_operations() if o.type.startswith("Kerasbn")}
