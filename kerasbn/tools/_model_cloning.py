@@ -66,6 +66,7 @@ def rebuild(
         inputs = [_input_like(old, tensor).output for tensor in old.inputs]
         values = dict(zip(tree.flatten(graph.inputs), inputs, strict=True))
         returned = {(ref.layer, ref.call) for ref in tree.flatten(graph.outputs)}
+        identities: dict[str, keras.layers.Identity] = {}
 
         def fill(structure):
             return tree.map_structure(
@@ -80,8 +81,11 @@ def rebuild(
                 outputs = [values[call.refs[0]]]
                 if (name, call.number) in returned:
                     # An output has the name of its layer, and losses may refer to that name.
-                    dtype = call.operation.dtype_policy.name  # Identity cannot save a policy
-                    outputs = [keras.layers.Identity(name=name, dtype=dtype)(outputs[0])]
+                    # A layer that was called several times can give several outputs.
+                    if name not in identities:
+                        dtype = call.operation.dtype_policy.name  # Identity cannot save a policy
+                        identities[name] = keras.layers.Identity(name=name, dtype=dtype)
+                    outputs = [identities[name](outputs[0])]
             values.update({Ref(name, call.number, i): out for i, out in enumerate(outputs)})
         ends = {"inputs": fill(graph.inputs), "outputs": fill(graph.outputs)}
         return _of_same_class(old, keras.Model, ends)
