@@ -9,7 +9,7 @@ neighbouring axes. The plain formula (`kerasbn.kernels.jax_plain`) in all other 
 - in a process with several CPU devices, because XLA cannot divide a native call among them;
 - where the native kernel could not be built, or is switched off.
 
-Time of a layer's training step as a multiple of Keras's, compiled, in a chain of eight, on two cores
+Time of a layer's compiled training step as a multiple of Keras's, in a chain of eight, on two cores
 that were busy with other work:
 
                   500x500  500x25  256x28x28x6  256x10x10x16  32x56x56x64  64x14x14x256
