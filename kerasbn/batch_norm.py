@@ -334,9 +334,10 @@ class BatchNorm(keras.layers.Layer):
     def _normalize_by_moving_averages(self, x: Tensor, *, trains: bool) -> Tensor:
         weights = (self.moving_mean, self.moving_variance, self.gamma, self.beta)
         if self._axes.last_only:  # vectors broadcast without a reshape
-            mean, variance, gamma, beta = (None if w is None else self._value(w) for w in weights)
+            values: list[Any] = [None if w is None else self._value(w) for w in weights]
         else:
-            mean, variance, gamma, beta = (self._broadcastable(w) for w in weights)
+            values = [self._broadcastable(w) for w in weights]
+        mean, variance, gamma, beta = values
         if trains:
             # Subtracts the mean first, so gamma's gradient keeps the digits of large means.
             x_hat = (x - mean) * ops.rsqrt(variance + self.epsilon)

@@ -205,7 +205,7 @@ def _start(threads):
 
         torch.set_num_threads(threads)
     versions = provenance.environment()
-    rest = {name: versions.pop(name) for name in ("code", "cpu")}
+    rest = {name: versions.pop(name) for name in ("code", "cpu", "kernel")}
     for name in ("torch", "jax"):
         versions[name] = metadata.version(name) if util.find_spec(name) else ""
     return {"threads": threads, **versions, **rest, "commit": provenance.commit()}

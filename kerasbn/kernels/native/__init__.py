@@ -20,8 +20,7 @@ import keras
 
 from kerasbn.kernels.native import sources
 
-VARIABLE = "KERASBN_NATIVE"
-_switch = {"on": os.environ.get(VARIABLE, "1") != "0", "by": f"the variable {VARIABLE}"}
+_switch = {"on": sources.switched_on(), "by": f"the variable {sources.VARIABLE}"}
 
 
 class Status(NamedTuple):
@@ -30,10 +29,12 @@ class Status(NamedTuple):
     Attributes:
         used: Whether the kernel is used for training on the CPU.
         reason: The instruction set and the number of threads, or why the kernel is not used.
+        instruction_set: The instruction set, or "" if the kernel is not used.
     """
 
     used: bool
     reason: str
+    instruction_set: str = ""
 
 
 class Library(NamedTuple):
@@ -75,9 +76,8 @@ def status() -> Status:
     if isinstance(loaded, str):
         return Status(False, loaded)
     instructions = loaded.symbols.kerasbn_instruction_set().decode()
-    return Status(
-        True, f"instruction set {instructions}, threads {loaded.symbols.kerasbn_threads()}"
-    )
+    threads = loaded.symbols.kerasbn_threads()
+    return Status(True, f"instruction set {instructions}, threads {threads}", instructions)
 
 
 @functools.cache
@@ -127,7 +127,7 @@ def _usable_cores() -> int:
 @functools.cache
 def _warn(reason: str) -> None:
     warnings.warn(
-        f"kerasbn does without its native kernel and is slower: {reason}. Set {VARIABLE}=0 to do "
+        f"kerasbn does without its native kernel and is slower: {reason}. Set {sources.VARIABLE}=0 to do "
         "without it and without this warning.",
         stacklevel=2,
     )

@@ -6,6 +6,7 @@ This file uses only the standard library, because setup.py loads it before keras
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from pathlib import Path
 
@@ -25,6 +26,14 @@ COMPILER_FLAGS = (
     "-pthread",
 )
 LINKER_FLAGS = ("-pthread", "-lm")
+
+
+VARIABLE = "KERASBN_NATIVE"
+
+
+def switched_on() -> bool:
+    """Whether the environment leaves the native kernel switched on."""
+    return os.environ.get(VARIABLE, "1") != "0"
 
 
 def fingerprint() -> str:

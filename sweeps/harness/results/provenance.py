@@ -23,22 +23,28 @@ SOURCES = (
 
 
 def environment() -> dict[str, str]:
-    """Versions, code fingerprint and processor of this process."""
-    return {**_versions(), "code": code_fingerprint(), "cpu": cpu_name()}
+    """Versions, code fingerprint, processor and batch norm kernel of this process."""
+    from kerasbn import kernels
+
+    status = kernels.native_status()
+    kernel = f"native, {status.instruction_set}" if status.used else "plain"
+    return {**_versions(), "code": code_fingerprint(), "cpu": cpu_name(), "kernel": kernel}
 
 
 @functools.cache
 def code_fingerprint() -> str:
     """16 hexadecimal digits that identify the code that can change a number.
 
-    The fingerprint covers this project's sources and the versions of the packages that they use.
+    The fingerprint covers this project's sources, the versions of the packages that they use, and
+    whether the native kernel is used, because the plain formula rounds differently. Its instruction
+    set changes no bit.
     Comments, docstrings and formatting do not count, so that tables stay valid when prose is
     rewritten. The sources are read, not imported.
 
     Raises:
         RuntimeError: If an entry of `SOURCES` matches no file.
     """
-    digest = hashlib.sha256(repr(_versions()).encode())
+    digest = hashlib.sha256(repr((_versions(), _native_kernel())).encode())
     for package, pattern in SOURCES:
         for name, source in _sources(_folder(package), pattern):
             text = canonical(source) if name.endswith(".py") else canonical_c(source)
@@ -114,6 +120,16 @@ def _without_docstring(body):
 
 def _output(command):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _native_kernel():
+    """Whether the native kernel is built and switched on. Importing kerasbn would take seconds."""
+    path = _folder("kerasbn") / "kernels" / "native" / "sources.py"
+    spec = util.spec_from_file_location("sources", path)
+    sources = util.module_from_spec(spec)
+    spec.loader.exec_module(sources)
+    built = sources.LIBRARY.exists() and sources.mark() in sources.LIBRARY.read_bytes()
+    return built and sources.switched_on()
 
 
 def _versions():

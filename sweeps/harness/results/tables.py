@@ -40,7 +40,7 @@ _RESULTS = {
 _KINDS = ["group_norm", "bn_renorm", "bn_virtual_batch_size"]
 # Fields that change no result: how often a trial measures itself.
 _MEASUREMENTS = ["curve_every", "record", "record_steps"]
-_ENVIRONMENT = ["threads", "tensorflow", "keras", "kerasbn", "code", "cpu"]
+_ENVIRONMENT = ["threads", "tensorflow", "keras", "kerasbn", "code", "cpu", "kernel"]
 _NULLABLE = {
     "seed": "Int64",
     "depth": "Int64",
