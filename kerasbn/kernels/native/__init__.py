@@ -127,7 +127,7 @@ def _usable_cores() -> int:
 @functools.cache
 def _warn(reason: str) -> None:
     warnings.warn(
-        f"kerasbn does without its native kernel and is slower: {reason}. Set {sources.VARIABLE}=0 to do "
-        "without it and without this warning.",
+        f"kerasbn does without its native kernel and is slower: {reason}. Set "
+        f"{sources.VARIABLE}=0 to do without it and without this warning.",
         stacklevel=2,
     )
