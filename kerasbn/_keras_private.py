@@ -124,3 +124,47 @@ def without_remat(layers: list[keras.Layer]) -> Iterator[None]:
     finally:
         for layer, mode in modes:
             layer._remat_mode = mode
+
+
+@contextlib.contextmanager
+def without_dropout_masks(rnns: Iterable[keras.layers.RNN]) -> Iterator[None]:
+    """Stops RNNs from preparing dropout masks in a `with` block. Inference needs none.
+
+    For these masks, Keras calls each cell of `StackedRNNCells` an additional time with the first
+    time step, and drops the output. A list of cells becomes `StackedRNNCells`.
+    """
+    name = "_maybe_config_dropout_masks"
+    rnns = list(rnns)
+    for rnn in rnns:
+        vars(rnn)[name] = lambda *args: None  # hides the method of the class
+    try:
+        yield
+    finally:
+        for rnn in rnns:
+            del vars(rnn)[name]
+
+
+@contextlib.contextmanager
+def map_without_extra_call() -> Iterator[None]:
+    """Makes `keras.ops.map` call its function once for each element in a `with` block.
+
+    In eager mode on TensorFlow, Keras also calls it with the first element, only to learn the
+    shape of its output. Other backends do not, and need no `with` block.
+    """
+    import tensorflow as tf
+    from keras.src.backend import core
+
+    before = core.map
+
+    def without_extra_call(f, xs):
+        n = len(keras.tree.flatten(xs)[0]) if tf.executing_eagerly() else 0
+        if n == 0:
+            return before(f, xs)
+        ys = [f(keras.tree.map_structure(lambda x, i=i: x[i], xs)) for i in range(n)]
+        return keras.tree.map_structure(lambda *parts: keras.ops.stack(parts), *ys)
+
+    core.map = without_extra_call
+    try:
+        yield
+    finally:
+        core.map = before

@@ -1,6 +1,8 @@
-"""The private APIs of PyTorch that this package uses. Only the PyTorch kernels import it."""
+"""The private APIs of PyTorch that this package uses. Import it with this backend only."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 from torch.autograd import forward_ad
@@ -18,3 +20,17 @@ def transformed() -> bool:
 def batched(gradient: torch.Tensor) -> bool:
     """Whether autograd computes several gradients at once, as with `is_grads_batched=True`."""
     return torch._C._functorch.is_legacy_batchedtensor(gradient)
+
+
+def vectorized(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether one of the tensors belongs to a function that `torch.vmap` transforms.
+
+    PyTorch has no public way to ask. Such a tensor cannot be used outside of the function.
+    """
+    functorch = torch._C._functorch
+    for tensor in tensors:
+        while functorch.is_functorch_wrapped_tensor(tensor):  # one wrapper for each transform
+            if functorch.is_batchedtensor(tensor):
+                return True
+            tensor = functorch.get_unwrapped(tensor)
+    return False

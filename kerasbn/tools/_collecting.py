@@ -8,15 +8,28 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-from keras import ops
+from keras import ops, tree
 
 from kerasbn._inputs import to_dense
-from kerasbn._keras_private import all_layers, replaced_call, without_remat
+from kerasbn._keras_private import (
+    all_layers,
+    map_without_extra_call,
+    replaced_call,
+    without_dropout_masks,
+    without_remat,
+)
 from kerasbn._normalization import Axes, broadcastable, cast, normalize_batch, statistics_dtype
 from kerasbn.moments import Moments
 from kerasbn.tools._models import batch_norms
 
 Step = Callable[[Any], dict[str, list[Moments]]]
+
+
+class VectorizedError(Exception):
+    """A batch norm was called in a function that the backend vectorizes.
+
+    JAX raises its own errors.
+    """
 
 
 @contextlib.contextmanager
@@ -47,6 +60,8 @@ def collecting(model: keras.Model, norms: list[keras.Layer]) -> Iterator[Step]:
         found.clear()  # the stateless scope drops all assignments to variables
         with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
             model(x, training=False)
+        if _is_vectorized(tree.flatten(found)):
+            raise VectorizedError
         return dict(found)
 
     run = _compiled_or_eager(collect, model.run_eagerly, retrace=bool(loops))
@@ -54,8 +69,22 @@ def collecting(model: keras.Model, norms: list[keras.Layer]) -> Iterator[Step]:
         for index, norm in enumerate(norms):
             stack.enter_context(replaced_call(norm, functools.partial(normalize, index, norm)))
         stack.enter_context(without_remat(all_layers(model)))
+        stack.enter_context(without_dropout_masks(loops))
+        if keras.backend.backend() == "tensorflow":
+            stack.enter_context(map_without_extra_call())
         stack.enter_context(_unrolled(loops))
         yield lambda x: run([variable.value for variable in variables], x)
+
+
+def _is_vectorized(tensors):
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        from kerasbn._tensorflow_private import vectorized
+    elif backend == "torch":
+        from kerasbn._torch_private import vectorized
+    else:
+        return False
+    return vectorized(tensors)
 
 
 def _is_loop(layer):

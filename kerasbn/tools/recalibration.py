@@ -14,7 +14,7 @@ from keras import ops, tree
 from kerasbn.batch_norm import BatchNorm
 from kerasbn.moments import Moments
 from kerasbn.tools._batches import input_batches
-from kerasbn.tools._collecting import collecting
+from kerasbn.tools._collecting import VectorizedError, collecting
 from kerasbn.tools._frozen import warn_frozen
 from kerasbn.tools._inputs import shapes_of
 from kerasbn.tools._models import (
@@ -49,8 +49,10 @@ def recalibrate(
     The first form is that of Ioffe & Szegedy (2015), for batches of equal size. The second form
     sums over batches and allows any size. Here m is the number of values of a feature in one batch:
     its examples times its positions, without masked positions. If a layer is called several times,
-    as in the cell of an RNN, each call counts as a batch. With `virtual_batch_size`, each ghost
-    batch counts as a batch. If a `tf.distribute` strategy has split a batch, so does each part.
+    as in the cell of an RNN, each call counts as a batch. Keras calls stacked cells and functions
+    in `keras.ops.map` an additional time and drops the output. These calls do not count. With
+    `virtual_batch_size`, each ghost batch counts as a batch. If a `tf.distribute` strategy has
+    split a batch, so does each part.
 
     `recalibrate` updates every `BatchNorm` and `keras.layers.BatchNormalization` at any depth,
     including layers in subclassed models. `where` limits it to some layers. The other batch norms
@@ -230,7 +232,8 @@ def _explained_errors(model, number, x):
     try:
         yield
     except Exception as error:
-        if type(error).__name__ in _TENSOR_LEFT_ITS_FUNCTION:
+        left = type(error).__name__ in _TENSOR_LEFT_ITS_FUNCTION
+        if left or isinstance(error, VectorizedError):
             raise ValueError(
                 f"Expected batch norms that run in Python. Received: model '{model.name}', which "
                 "calls a batch norm inside a function that the backend transforms, such as that of "

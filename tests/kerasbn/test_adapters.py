@@ -242,3 +242,125 @@ def test_remat_is_switched_off_and_on_again():
     with _keras_private.without_remat([layer]):
         assert layer._remat_mode is None
     assert layer._remat_mode == mode
+
+
+def test_rnns_call_stacked_cells_once_for_each_time_step():
+    calls = []
+
+    class Cell(layers.Layer):
+        state_size = output_size = 4
+
+        def call(self, x, states):
+            calls.append(1)
+            return x, [x]
+
+    rnn = layers.RNN([Cell()], unroll=True)
+    x = np.zeros((2, 3, 4), "float32")
+    rnn(x)
+    message = GONE.format(
+        api="Keras's RNN._maybe_config_dropout_masks",
+        adapter="kerasbn._keras_private.without_dropout_masks",
+    )
+    calls.clear()
+    rnn(x)
+    assert len(calls) == 4, f"Keras calls these cells once. Remove the adapter. {message}"
+    calls.clear()
+    with _keras_private.without_dropout_masks([rnn]):
+        rnn(x)
+    assert len(calls) == 3, message
+    calls.clear()
+    rnn(x)
+    assert len(calls) == 4
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow needs it")
+def test_map_calls_its_function_once_for_each_element():
+    calls = []
+
+    def both(each):
+        calls.append(1)
+        return {"sum": each["a"] + each["b"], "a": each["a"]}
+
+    xs = {"a": np.arange(6.0).reshape(3, 2), "b": np.ones((3, 2))}
+    adapter = "kerasbn._keras_private.map_without_extra_call"
+    message = GONE.format(api="Keras's backend.core.map", adapter=adapter)
+    expected = keras.ops.map(both, xs)
+    assert len(calls) == 4, f"Keras calls the function once. Remove the adapter. {message}"
+    calls.clear()
+    with _keras_private.map_without_extra_call():
+        found = keras.ops.map(both, xs)
+    assert len(calls) == 3, message
+    for key, value in expected.items():
+        np.testing.assert_array_equal(found[key], value)
+    calls.clear()
+    keras.ops.map(both, xs)
+    assert len(calls) == 4
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX raises an error itself")
+class TestVectorized:
+    """`vectorized` knows the tensors of a function that `keras.ops.vectorized_map` transforms."""
+
+    API = {
+        "tensorflow": "TensorFlow's PlaceholderWithDefault in tf.vectorized_map",
+        "torch": "torch._C._functorch.is_batchedtensor",
+    }
+
+    @staticmethod
+    def found(kind, in_graph):
+        if keras.backend.backend() == "tensorflow":
+            from kerasbn._tensorflow_private import vectorized
+        else:
+            from kerasbn._torch_private import vectorized
+
+        answers = []
+        outside = keras.ops.ones(3) * 2.0
+
+        def run(x):
+            inside = []
+
+            def twice(row):
+                inside.append({"row": 2.0 * row, "constant": 2.0 * outside}[kind])
+                return inside[0] + row
+
+            y = keras.ops.vectorized_map(twice, x)
+            answers.append(vectorized([y * 2.0, *inside]))
+            answers.append(vectorized([y * 2.0]))
+            return y
+
+        if in_graph:
+            import tensorflow as tf
+
+            run = tf.function(run, autograph=False)
+        run(keras.ops.ones((2, 3)))
+        return answers
+
+    def test_in_eager_mode(self):
+        adapter = f"kerasbn._{keras.backend.backend()}_private.vectorized"
+        message = GONE.format(api=self.API[keras.backend.backend()], adapter=adapter)
+        assert self.found("row", in_graph=False) == [True, False], message
+
+    @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="graphs of TensorFlow")
+    def test_in_a_graph(self):
+        adapter = "kerasbn._tensorflow_private.vectorized"
+        message = GONE.format(api=self.API["tensorflow"], adapter=adapter)
+        assert self.found("row", in_graph=True) == [True, False], message
+        assert self.found("constant", in_graph=True) == [False, False], message
+
+    @pytest.mark.skipif(keras.backend.backend() != "torch", reason="transforms of PyTorch")
+    def test_in_other_transforms(self):
+        import torch
+
+        from kerasbn._torch_private import vectorized
+
+        found = []
+
+        def ask(x):
+            found.append(vectorized([x * 2.0]))
+            return x.sum()
+
+        x = torch.ones(2, 3)
+        torch.func.vmap(torch.func.grad(ask))(x)
+        torch.func.grad(lambda x: torch.func.vmap(ask)(x).sum())(x)
+        torch.func.grad(ask)(x)
+        assert found == [True, True, False]

@@ -12,7 +12,6 @@ import kerasbn
 from .recalibrated_models import X as FEATURES
 from .recalibrated_models import one_norm, population, value
 
-BACKEND = keras.backend.backend()
 X = FEATURES[:60].reshape(20, 3, 4)
 FLAT = X[:, 0]
 pytestmark = pytest.mark.usefixtures("seeded", "quick_initial_kernels")
@@ -53,15 +52,21 @@ class Cell(layers.Layer):
         return {**super().get_config(), "kind": self.kind}
 
 
-def sums_in_the_cell(x):
-    """What the norm of a `Cell` sees: one batch for each time step of each batch."""
-    seen = []
+def sums_in_cells(x, cells=1):
+    """What the norm of each `Cell` sees: one batch for each time step of each batch."""
+    seen = [[] for _ in range(cells)]
     for batch in cut(x):
-        y = 0.0
+        states = [0.0] * cells
         for t in range(x.shape[1]):
-            seen.append(batch[:, t] + y)
-            y = normalized(seen[-1])
-    return population(seen)
+            y = batch[:, t]
+            for of_cell, state in enumerate(states):
+                seen[of_cell].append(y + state)
+                states[of_cell] = y = normalized(y + state)
+    return [population(each) for each in seen]
+
+
+def sums_in_the_cell(x):
+    return sums_in_cells(x)[0]
 
 
 class TestRNN:
@@ -73,6 +78,19 @@ class TestRNN:
         kerasbn.recalibrate(model, X, batch_size=12)
         assert_statistics(rnn.cell.norm, sums_in_the_cell(X))
         assert rnn.unroll is False
+
+    @pytest.mark.parametrize("kinds", [["BatchNorm"], ["BatchNorm", "BatchNormalization"]])
+    def test_a_list_of_cells(self, kinds, assert_statistics):
+        """Keras calls each of these cells an additional time, which must not count."""
+        rnn = layers.RNN([Cell(kind) for kind in kinds])
+        model = keras.Sequential([keras.Input((3, 4)), rnn])
+        before = value(model(X))
+        kerasbn.recalibrate(model, X, batch_size=12)
+        for cell, expected in zip(rnn.cell.cells, sums_in_cells(X, len(kinds)), strict=True):
+            assert_statistics(cell.norm, expected)
+            cell.norm.moving_mean.assign(np.zeros(4))
+            cell.norm.moving_variance.assign(np.ones(4))
+        np.testing.assert_array_equal(value(model(X)), before)
 
     def test_a_mask_that_hides_nothing(self, assert_statistics):
         rnn = layers.RNN(Cell())
@@ -176,18 +194,33 @@ class TestSubclasses:
         assert_statistics(model.norm, population(model.seen()))
         assert "call" not in vars(model.norm)
 
-    @pytest.mark.skipif(BACKEND != "jax", reason="TensorFlow runs it; PyTorch's kernel does not")
-    def test_a_function_that_is_vectorized_is_an_error(self):
+    @pytest.mark.parametrize("eagerly", [False, True])
+    def test_a_function_that_is_vectorized_is_an_error(self, eagerly):
+        """Without the error, TensorFlow gives the statistics of the first element alone."""
+
         class Vectorized(Subclass):
             def call(self, x, training=None):
                 norm = lambda part: self.norm(part, training=training)  # noqa: E731
-                return ops.vectorized_map(norm, ops.stack([x, x]))
+                return ops.vectorized_map(norm, ops.stack([x, 3.0 * x]))
 
         model = Vectorized(name="vectorized")
         model(FLAT)
+        model.run_eagerly = eagerly
         with pytest.raises(ValueError, match="model 'vectorized', which calls a batch norm inside"):
             kerasbn.recalibrate(model, FLAT)
         assert value(model.norm.moving_mean).tolist() == [0, 0, 0, 0]
+
+    def test_vectorized_functions_elsewhere_do_not_matter(self, assert_statistics):
+        class Around(Subclass):
+            def call(self, x, training=None):
+                double = lambda row: 2.0 * row  # noqa: E731
+                y = self.norm(ops.vectorized_map(double, x), training=training)
+                return ops.vectorized_map(double, y)
+
+        model = Around()
+        model(FLAT)
+        kerasbn.recalibrate(model, FLAT, batch_size=12)
+        assert_statistics(model.norm, population([2 * batch for batch in cut(FLAT)]))
 
     def test_an_eager_run_has_the_statistics_of_a_compiled_one(self, assert_statistics):
         model = one_norm()
