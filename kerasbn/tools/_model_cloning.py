@@ -20,7 +20,7 @@ Pairs = list[tuple[keras.Layer, keras.Layer]]
 
 def rebuild(
     model: keras.Model, make: Callable[[keras.Layer], keras.Layer | None]
-) -> tuple[keras.Model, Pairs]:
+) -> tuple[keras.Model, Pairs, list[keras.Model]]:
     """Rebuilds a model with new layers. Names, nesting, sharing and `trainable` flags stay.
 
     `keras.models.clone_model` cannot be used. It cannot leave out a layer of a Sequential model. It
@@ -33,10 +33,11 @@ def rebuild(
             models and `TimeDistributed`, but not for the models and the `TimeDistributed`.
 
     Returns:
-        The new model, not compiled, with initial weights, and the pairs of old and new layers
-        without the nested models and the `TimeDistributed`. A custom model class stays if its
-        constructor takes the new graph. See `_of_same_class`.
+        The new model, not compiled, with initial weights. The pairs of old and new layers without
+        the nested models and the `TimeDistributed`. The old models whose custom class is lost, see
+        `_of_same_class`.
     """
+    lost: list[keras.Model] = []
     # By id. The values hold the old layers, so Python cannot reuse an id.
     made: dict[int, tuple[keras.Operation, Any]] = {}
 
@@ -54,7 +55,7 @@ def rebuild(
     def sequential(old):
         layers = [layer for layer in map(new, old.layers) if layer is not None]
         layers = [_input_like(old, old.inputs[0]), *layers]
-        return _of_same_class(old, keras.Sequential, {"layers": layers})
+        return of_same_class(old, keras.Sequential, {"layers": layers})
 
     def time_distributed(old):
         layer = new(old.layer)
@@ -88,14 +89,21 @@ def rebuild(
                     outputs = [identities[name](outputs[0])]
             values.update({Ref(name, call.number, i): out for i, out in enumerate(outputs)})
         ends = {"inputs": fill(graph.inputs), "outputs": fill(graph.outputs)}
-        return _of_same_class(old, keras.Model, ends)
+        return of_same_class(old, keras.Model, ends)
+
+    def of_same_class(old, plain, graph):
+        new = _of_same_class(old, graph)
+        if new is None:
+            lost.append(old)
+            new = plain(**graph, name=old.name)
+        return new
 
     rebuilt = new(model)
     pairs = [(old, layer) for old, layer in made.values() if isinstance(layer, keras.Layer)]
     # Setting `trainable` on a model sets it on all its layers. So start with the outer models.
     for old, layer in reversed(pairs):
         _copy_settings(old, layer)
-    return rebuilt, [(old, layer) for old, layer in pairs if not _is_structure(old)]
+    return rebuilt, [(old, layer) for old, layer in pairs if not _is_structure(old)], lost
 
 
 def clone_layer(layer: keras.Operation, config: dict[str, Any] | None = None) -> keras.Operation:
@@ -183,30 +191,41 @@ def _input_like(model, tensor):
     return clone_layer(next(layer for layer in layers if layer.output is tensor))
 
 
-def _of_same_class(old, plain, graph):
-    """A model of the class of `old` with a new graph, or of the plain class.
+def _of_same_class(old, graph):
+    """A model of the class of `old` with a new graph. `None` if the class cannot have it.
 
-    The class stays if its constructor takes the graph, and `get_config` returns all its other
-    arguments. A constructor that makes the layers itself would make the old ones again, also
-    whenever the model is loaded from a file.
+    A constructor that makes the layers itself would make the old ones again, also whenever the
+    model is loaded from a file. The same holds if the graph is an optional argument: then
+    `from_config` leaves it out. Only `Sequential.from_config` adds the layers afterwards.
 
     Args:
         old: Model to replace.
-        plain: `keras.Model` or `keras.Sequential`.
-        graph: Arguments for the constructor of the plain class, by their names.
+        graph: The layers of a Sequential model, or the inputs and outputs of a functional one, by
+            the names of the constructor's arguments.
     """
-    _, *parameters = inspect.signature(type(old).__init__).parameters.values()
+    cls, sequential = type(old), isinstance(old, keras.Sequential)
+    _, *parameters = inspect.signature(cls.__init__).parameters.values()
     kinds = {p.kind for p in parameters}
-    named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    named = {p.name: p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     others = [name for name in named if name not in (*graph, "name", "trainable")]
     config = {}
     if others:
         with contextlib.suppress(ValueError):  # it has no `get_config`
             config = config_of(old)
-    passes_on = not named and inspect.Parameter.VAR_POSITIONAL in kinds
-    takes_graph = set(graph) <= set(named) or passes_on
     takes_name = "name" in named or inspect.Parameter.VAR_KEYWORD in kinds
-    if not takes_graph or not takes_name or not set(others) <= set(config):
-        return plain(*graph.values(), name=old.name)
+    if not takes_name or not set(others) <= set(config):
+        return None
     options = {name: config[name] for name in others}
-    return type(old)(**graph, **options, name=old.name)
+    passes_on = not named and inspect.Parameter.VAR_POSITIONAL in kinds
+    if passes_on or set(graph) <= {
+        n for n, p in named.items() if sequential or p.default is p.empty
+    }:
+        return cls(**graph, **options, name=old.name)
+    if not sequential:
+        return None
+    new = cls(**options, name=old.name)
+    if new.layers:
+        return None
+    for layer in graph["layers"]:
+        new.add(layer)
+    return new

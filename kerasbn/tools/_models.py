@@ -200,3 +200,25 @@ def warn_nothing_to_do(model: keras.Model, wanted: str, stacklevel: int = 3) -> 
     """
     message = f"Model '{model.name}' has no {wanted} layer and stays unchanged."
     warnings.warn(message, stacklevel=stacklevel)
+
+
+def warn_lost_classes(lost: list[keras.Model], advice: str = "", stacklevel: int = 3) -> None:
+    """Warns that models become plain Keras models.
+
+    Args:
+        lost: Old models of custom classes. If it is empty, there is no warning.
+        advice: Way to keep the classes.
+        stacklevel: Stack level of `warnings.warn`. The default names the line that called the tool.
+    """
+    if not lost:
+        return
+    names = listed(f"'{model.name}' ({type(model).__name__})" for model in lost)
+    one = len(lost) == 1
+    warnings.warn(
+        f"The new model has a plain Keras model in place of {names}. It computes the same, but "
+        f"lacks the methods of the {'class' if one else 'classes'}, whose "
+        f"{'constructor makes' if one else 'constructors make'} the layers or "
+        f"{'takes' if one else 'take'} arguments that `get_config` does not return. "
+        f"{advice}".rstrip(),
+        stacklevel=stacklevel,
+    )

@@ -10,7 +10,7 @@ import keras
 from kerasbn._keras_private import all_layers
 from kerasbn.batch_norm import BatchNorm
 from kerasbn.tools._model_cloning import clone_layer, copy_state, rebuild
-from kerasbn.tools._models import check_graph, config_of, warn_nothing_to_do
+from kerasbn.tools._models import check_graph, config_of, warn_lost_classes, warn_nothing_to_do
 
 # Options that `keras.layers.BatchNormalization` lacks, with their values if unused.
 _OWN_OPTIONS = {
@@ -30,10 +30,15 @@ def from_keras(model: keras.Model) -> keras.Model:
     Subclasses of `BatchNormalization` stay, because they may compute something else.
 
     The returned model and its layers are new, and `model` does not change. The new model is not
-    compiled. Calling `compile` starts with a fresh optimizer. A custom model class stays,
-    with its methods, if its constructor takes `inputs` and `outputs` (or `layers`, for a Sequential
-    model) and `name`, and if `get_config` returns the values of all its other arguments. A class
-    whose constructor makes the layers itself becomes a plain Keras model.
+    compiled. Calling `compile` starts with a fresh optimizer.
+
+    A custom model class stays, with its methods, if it can hold the new layers. Its constructor
+    must take `name`, and must require `inputs` and `outputs`. A Sequential model may instead be
+    empty at first. `get_config` must return the values of all other arguments. Other classes
+    become plain Keras models, with a warning, because they make the layers in the constructor.
+    Loading a saved model would bring the old batch norms back. To keep such a class, use
+    `kerasbn.BatchNorm` in its code. Save the weights of the old model with `save_weights`, and
+    read them into the new one with `kerasbn.load_weights`.
 
     Args:
         model: Built Sequential or functional model. It may contain nested models.
@@ -128,10 +133,13 @@ def _convert(
             return named_swap(config)
         return clone_layer(layer, _swap_inside(config, _identity(source), named_swap))
 
-    converted, pairs = rebuild(model, make)
+    converted, pairs, lost = rebuild(model, make)
     for old, new in pairs:
         _check_none_left(new, source)
         copy_state(old, new)
+    target = "kerasbn.BatchNorm" if source is not BatchNorm else "keras.layers.BatchNormalization"
+    advice = f"To keep them, use {target} in the class, and copy the weights: kerasbn.load_weights."
+    warn_lost_classes(lost, advice, stacklevel=4)
     return converted
 
 

@@ -19,7 +19,13 @@ from kerasbn.tools._folded_weights import (
 )
 from kerasbn.tools._model_cloning import clone_layer, copy_state, rebuild
 from kerasbn.tools._model_graph import Token, trace
-from kerasbn.tools._models import BATCH_NORMS, check_graph, is_graph, warn_nothing_to_do
+from kerasbn.tools._models import (
+    BATCH_NORMS,
+    check_graph,
+    is_graph,
+    warn_lost_classes,
+    warn_nothing_to_do,
+)
 from kerasbn.tools._wording import counted
 
 
@@ -67,7 +73,8 @@ def fold(model: keras.Model, verbose: bool = False) -> keras.Model:
     activity regularizer.
 
     The folded model is not compiled. Call `compile` to evaluate it or to train it as a network
-    without batch norm. A custom model class stays as in `kerasbn.from_keras`.
+    without batch norm. A custom model class stays if its constructor takes the new layers, as in
+    `kerasbn.from_keras`. Other classes become plain Keras models, with a warning.
 
     Args:
         model: Built Sequential or functional model. It may contain nested models. Batch norms
@@ -111,13 +118,14 @@ def fold(model: keras.Model, verbose: bool = False) -> keras.Model:
             return None
         return with_bias(layer, steps[id(layer)]) if id(layer) in steps else clone_layer(layer)
 
-    folded, pairs = rebuild(model, make)
+    folded, pairs, lost = rebuild(model, make)
     for old, new in pairs:
         if id(old) not in steps:
             copy_state(old, new)
             continue
         for name, value in folded_weights(old, steps[id(old)]).items():
             getattr(new, name).assign(value)
+    warn_lost_classes(lost)
     if verbose:
         count = sum(bool(decision.into) for decision in planner.decisions)
         print(*planner.decisions, sep="\n")

@@ -301,11 +301,6 @@ def test_map_calls_its_function_once_for_each_element():
 class TestVectorized:
     """`vectorized` knows the tensors of a function that `keras.ops.vectorized_map` transforms."""
 
-    API = {
-        "tensorflow": "TensorFlow's PlaceholderWithDefault in tf.vectorized_map",
-        "torch": "torch._C._functorch.is_batchedtensor",
-    }
-
     @staticmethod
     def found(kind, in_graph):
         if keras.backend.backend() == "tensorflow":
@@ -337,13 +332,14 @@ class TestVectorized:
 
     def test_in_eager_mode(self):
         adapter = f"kerasbn._{keras.backend.backend()}_private.vectorized"
-        message = GONE.format(api=self.API[keras.backend.backend()], adapter=adapter)
+        message = GONE.format(api="A private API of this backend", adapter=adapter)
         assert self.found("row", in_graph=False) == [True, False], message
 
     @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="graphs of TensorFlow")
     def test_in_a_graph(self):
         adapter = "kerasbn._tensorflow_private.vectorized"
-        message = GONE.format(api=self.API["tensorflow"], adapter=adapter)
+        api = "TensorFlow's PlaceholderWithDefault in tf.vectorized_map"
+        message = GONE.format(api=api, adapter=adapter)
         assert self.found("row", in_graph=True) == [True, False], message
         assert self.found("constant", in_graph=True) == [False, False], message
 
