@@ -207,7 +207,7 @@ def warn_lost_classes(lost: list[keras.Model], advice: str = "", stacklevel: int
 
     Args:
         lost: Old models of custom classes. If it is empty, there is no warning.
-        advice: Way to keep the classes.
+        advice: Another way to keep the classes.
         stacklevel: Stack level of `warnings.warn`. The default names the line that called the tool.
     """
     if not lost:
@@ -216,9 +216,9 @@ def warn_lost_classes(lost: list[keras.Model], advice: str = "", stacklevel: int
     one = len(lost) == 1
     warnings.warn(
         f"The new model has a plain Keras model in place of {names}. It computes the same, but "
-        f"lacks the methods of the {'class' if one else 'classes'}, whose "
-        f"{'constructor makes' if one else 'constructors make'} the layers or "
-        f"{'takes' if one else 'take'} arguments that `get_config` does not return. "
-        f"{advice}".rstrip(),
+        f"lacks the methods of the {'class' if one else 'classes'}. To keep "
+        f"{'it' if one else 'them'}, let the constructor require `inputs` and `outputs` (of a "
+        "Sequential model: take `layers`) and take `name`, and let `get_config` return its other "
+        f"arguments. {advice}".rstrip(),
         stacklevel=stacklevel,
     )

@@ -138,7 +138,7 @@ def _convert(
         _check_none_left(new, source)
         copy_state(old, new)
     target = "kerasbn.BatchNorm" if source is not BatchNorm else "keras.layers.BatchNormalization"
-    advice = f"To keep them, use {target} in the class, and copy the weights: kerasbn.load_weights."
+    advice = f"Or use {target} in its code and copy the weights with kerasbn.load_weights."
     warn_lost_classes(lost, advice, stacklevel=4)
     return converted
 
