@@ -130,7 +130,7 @@ static Column column(const Planes *p, const Layout *layout, int64_t i) {
     return c;
 }
 
-/* Iterator over the blocks of a column. A block is several small planes or a part of a large one. */
+/* Iterator over the blocks of a column. A block is several small planes or part of a large one. */
 typedef struct {
     const Column *column;
     int64_t inner;
