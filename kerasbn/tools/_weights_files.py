@@ -104,9 +104,9 @@ def opened(path: Path) -> Iterator[Node]:
 def pair(model: Node, file: Node) -> Pairing:
     """Pairs each group of a model with the group of a file that holds its weights.
 
-    Groups with the same path belong together, except for batch norms in a list or dictionary. There,
-    the first batch norm of the model belongs to the first one in the file, and so on, whatever
-    their classes.
+    Groups with the same path belong together, except for batch norms in a list or dictionary.
+    There, the first batch norm of the model belongs to the first one in the file, and so on,
+    whatever their classes.
     """
     found = Pairing()
     _pair_inside(model, file, found)
