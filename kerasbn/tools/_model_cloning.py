@@ -23,9 +23,9 @@ def rebuild(
 ) -> tuple[keras.Model, Pairs]:
     """Rebuilds a model with new layers. Names, nesting, sharing and `trainable` flags stay.
 
-    It does not use `keras.models.clone_model`, which has three problems. It cannot leave out a
-    layer of a Sequential model. It does not keep frozen models frozen. It compiles the clone, and
-    that fails with a custom loss.
+    It replaces `keras.models.clone_model` for three reasons. That function cannot leave out a layer
+    of a Sequential model. It does not keep frozen models frozen. It compiles the clone, and that
+    fails with a custom loss.
 
     Args:
         model: Sequential or functional model.
@@ -106,7 +106,7 @@ def clone_layer(layer: keras.Operation, config: dict[str, Any] | None = None) ->
     try:
         if not isinstance(layer, keras.layers.Lambda):
             return type(layer).from_config(config)
-        lambda_layer = type(layer).from_config(config, safe_mode=False)  # it is in memory already
+        lambda_layer = type(layer).from_config(config, safe_mode=False)  # no code from a file
         # A deserialized lambda no longer has the module in which it looks up names.
         lambda_layer.function = layer.function
         return lambda_layer
