@@ -24,7 +24,8 @@ def are_inputs(model: keras.Model, x: Any) -> bool:
     present = [leaf for leaf in leaves if leaf is not None]  # an optional input may be `None`
     if not present or not all(map(is_array, present)):
         return False
-    flat = len(leaves) == len(x) and _count_leaves(inputs) == len(x)
+    # ({"a": array}, y) is one input and a target.
+    flat = not any(tree.is_nested(item) for item in x) and _count_leaves(inputs) == len(x)
     return flat or _skeleton(x) == inputs
 
 
