@@ -38,7 +38,8 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
 _SOURCE = re.compile(
     r"(?P<shown>[^\s*(`]+)(?P<after>[*`]*)<!-- = (?P<cell>.+?) -->"
-    r"|<!-- table: (?P<parts>[^>]+)\n-->\n(?P<head>\|[^\n]*\n\|[-:| ]+\n)(?P<body>(?:\|[^\n]*\n)*)"
+    r"|<!-- table: (?P<parts>(?:(?!-->)[\s\S])+)\n-->\n"
+    r"(?P<head>\|[^\n]*\n\|[-:| ]+\n)(?P<body>(?:\|[^\n]*\n)*)"
 )
 _PART = re.compile(
     r"(?P<file>\S+), a row for each (?P<keys>[\w, ]+?)(?:, where (?P<where>.+))?\n(?P<cells>.+)"

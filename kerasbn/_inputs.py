@@ -1,4 +1,4 @@
-"""Turns the inputs of a layer into dense tensors: sparse tensors, ragged tensors and arrays."""
+"""Converts the inputs of a layer, such as sparse and ragged tensors, to dense tensors."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from kerasbn.moments import Tensor
 def to_dense(
     inputs: Any, mask: Tensor | None, dtype: str, *, keep_examples: bool
 ) -> tuple[Tensor, Tensor | None, Callable[[Tensor], Tensor]]:
-    """Converts an input to a dense tensor. The unmasked values are those of the input.
+    """Converts an input to a dense tensor whose unmasked values are those of the input.
 
     The zeros that a sparse tensor leaves out count as values. A `tf.RaggedTensor` of the shape
-    (batch, None, features) has no padding. It becomes a tensor of the shape (positions, 1,
-    features), with one row for each position of each example.
+    (batch, None, features) becomes a tensor of the shape (positions, 1, features), with one row for
+    each position of each example. So it needs no padding, except with `keep_examples` or a mask.
 
     Args:
         inputs: Array or tensor, possibly sparse or ragged.
         mask: Keras mask, dense or ragged, or `None`.
         dtype: Dtype of the result.
-        keep_examples: Whether the first axis must stay the batch axis. A ragged tensor is then
-            padded, and the padding is masked. With a mask, it is padded too.
+        keep_examples: Whether the first axis must stay the batch axis. If so, or with a mask, a
+            ragged tensor is padded and the padding is masked.
 
     Returns:
-        The dense tensor, its mask, and a function that gives a result the form of the input: ragged
-        with the same row splits, or dense.
+        The dense tensor, its mask, and a function that converts a result to the form of the input:
+        ragged with the same row splits, or dense.
 
     Raises:
         ValueError: If the input does not consist of real numbers.
     """
     x = ops.convert_to_tensor(inputs, sparse=False)
-    if getattr(x, "is_sparse", False) or getattr(x, "is_sparse_csr", False):  # of PyTorch
+    if getattr(x, "is_sparse", False) or getattr(x, "is_sparse_csr", False):  # PyTorch's
         x = x.to_dense()
     _check_real(x)
     if not is_ragged(x):
@@ -56,7 +56,7 @@ def to_dense(
 
 
 def is_ragged(x: Any) -> bool:
-    """Whether `x` is a `tf.RaggedTensor`. It needs no import of TensorFlow."""
+    """Whether `x` is a `tf.RaggedTensor`, found without importing TensorFlow."""
     return hasattr(x, "nested_row_splits")
 
 

@@ -1,8 +1,8 @@
 """Batch normalization kernels: the fastest implementation for each Keras backend.
 
-Every kernel module defines `batch_normalize`, `normalize` and `reshape`, and all of them compute
-the same values. `generic` uses `keras.ops` alone. It serves the backends that have no kernel
-module, and it is the easiest one to read.
+Every kernel module defines `batch_normalize`, `normalize` and `reshape`. All kernels compute the
+same values, up to rounding. `generic` uses `keras.ops` alone. It serves the backends that have no
+kernel module, and it is the easiest one to read.
 
 Exactness. Adding a constant to a feature does not change its normalized values. Each kernel
 therefore starts by subtracting a pivot p, a number close to the feature's values: d = x - p. From
@@ -13,16 +13,18 @@ there on, rounding errors scale with the feature's spread and not with its offse
 - p is the first value of the feature, or the largest unmasked value if there is a mask. Since
   |p - mean| / std is the |x_hat| of that value, rounding d costs at most 1e-7 of the largest
   output.
-- p must be the same number in every place that uses it. The first value always is, even if a
-  compiler reads it twice. A mean is not: XLA computed it once for delta and again for x_hat, and
+- p must be the same number everywhere it is used. The first value always is, even if a compiler
+  reads it twice. A mean need not be: XLA computed it for delta, then again for x_hat, and
   rounded the two differently. At mean 1e4 and std 0.1, dx was wrong by 6e-4. XLA on the CPU stores
-  sums, so there p is the mean of the first few values, which is faster.
+  sums and does not compute them twice. So there p is the mean of the first few values, because
+  that is faster.
 
-Inference. y = x a + b with a = gamma / sqrt(variance + epsilon) and b = beta - mean a, as in
-Keras's layer on TensorFlow and JAX. This is the form that converters of models fold. Its two terms
-cancel at large means, but no more than the inputs themselves: y is the exact result for an x and a
-mean that are each off by about one rounding. The table shows the largest error relative to the
-largest output: medians over 50 features of 2000 values, float32 against float64.
+Inference. y = x a + b with a = gamma / sqrt(variance + epsilon) and b = beta - mean a, on every
+backend. Model converters fold this form into the layer before it. At large means, x a and b almost
+cancel, but the rounding of the inputs alone costs about as many digits: y is the exact result for
+an x and a mean that are each off by about one rounding. The table shows the largest error relative
+to the largest output. Each entry is the median over 50 features of 2000 values, float32 against
+float64.
 
     mean                                             0     10     1000   1e4
     deviation                                        1     0.5    0.5    0.5
@@ -77,11 +79,11 @@ def batch_normalize(
             positions are normalized too, but no statistic includes them.
         synchronized: Whether to compute the statistics over all replicas of a `tf.distribute`
             strategy, or over all processes of `torch.distributed`.
-        portable: Whether to use only operations that exported models may contain, which excludes
+        portable: Whether to use only operations that exported models may contain. This excludes
             the native kernel.
 
     Returns:
-        y, in the shape and dtype of x, and the `Moments`, which carry no gradient.
+        y, in the shape and dtype of x, and the `Moments`. No gradient flows through the moments.
     """
     check_synchronized(synchronized)
     # JAX's kernel and the generic one do not take `synchronized`.
@@ -128,9 +130,9 @@ def scale_and_shift(x_hat: Tensor, gamma: Tensor | None, beta: Tensor | None) ->
 
 
 def native_status() -> native.Status:
-    """Whether the native kernel is used for training on the CPU, and why not if it isn't.
+    """Says whether training on the CPU uses the native kernel, and if not, why not.
 
-    The kernel is loaded by this call or by the first one that needs it.
+    This call loads the kernel if no layer has used it yet.
     """
     if keras.backend.backend() not in _WITH_NATIVE:
         return native.Status(False, "only the backends TensorFlow and JAX have one")
@@ -140,16 +142,22 @@ def native_status() -> native.Status:
 def use_native(on: bool) -> None:
     """Switches the native kernel on or off, for later calls and for functions traced later.
 
-    The environment variable KERASBN_NATIVE=0 switches it off from the start. Switch it off before
-    you trace a function that another one with `jit_compile=True` calls, and before you save a
-    training function for programs without kerasbn.
+    The environment variable KERASBN_NATIVE=0 switches it off from the start. Three uses need it
+    off while a training function is traced:
+
+    - On TensorFlow, another function with `jit_compile=True` calls the training function.
+    - On TensorFlow, a program without kerasbn loads the training function from a SavedModel.
+    - On JAX, `jax.export` serializes the training function for the CPU.
+
+    Args:
+        on: Whether to use the native kernel.
     """
     native.use(on)
 
 
 @functools.cache
 def _of_backend() -> ModuleType:
-    # `import` statements, because torch.compile does not trace calls of importlib.
+    # Written as `import` statements, because torch.compile cannot trace importlib.
     backend = keras.backend.backend()
     if backend == "tensorflow":
         from kerasbn.kernels import tensorflow

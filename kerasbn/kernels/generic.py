@@ -49,7 +49,8 @@ def normalize(
 ) -> Tensor:
     """See `kerasbn.kernels.normalize`.
 
-    One product and one sum, because converters fold these two into the convolution before them.
+    It computes one product and one sum, because converters fold these two into the convolution
+    before them.
     """
     a = ops.rsqrt(variance + epsilon)
     if gamma is not None:
@@ -59,10 +60,10 @@ def normalize(
 
 
 def pivot_value(x: Tensor, axes: tuple[int, ...], mask: Tensor | None) -> Tensor:
-    """One value of each feature, see `kerasbn.kernels`. 0 for features without any value."""
+    """The pivot of each feature, see `kerasbn.kernels`. It is 0 for features without values."""
     if mask is None:
         first = x[tuple(slice(0, 1) if a in axes else slice(None) for a in range(len(x.shape)))]
-        return ops.sum(first, axes, keepdims=True)  # the sum of one value, or of none
+        return ops.sum(first, axes, keepdims=True)  # the sum of one value, or of none if empty
     counted = ops.where(mask, x, -math.inf)
     largest = ops.max(counted, axes, keepdims=True, initial=-math.inf)  # -inf for an empty batch
     return ops.where(largest > -math.inf, largest, 0.0)

@@ -1,22 +1,22 @@
 """Batch norm in JAX: which kernel runs.
 
-Training: the native kernel (`kerasbn.kernels.native`) on the CPU, if the features are on
-neighbouring axes. The plain formula (`kerasbn.kernels.jax_plain`) in all other cases:
+Training on the CPU uses the native kernel (`kerasbn.kernels.native`) if the features are on
+neighbouring axes. All other cases use the plain formula (`kerasbn.kernels.jax_plain`):
 
-- on GPUs and TPUs. JAX lowers a function for each platform, so one trace serves all of them;
-- with a mask, and with ghost batches;
-- for batch statistics in inference, because an exported model has only portable operations;
-- in a process with several CPU devices, because XLA cannot divide a native call among them;
-- where the native kernel could not be built, or is switched off.
+- GPUs and TPUs. JAX lowers a function for each platform, so one trace serves all of them.
+- Masks and ghost batches.
+- Batch statistics in inference, because exported models need portable operations.
+- A process with several CPU devices, because XLA cannot divide a native call among them.
+- A native kernel that could not be built, or is switched off.
 
-Time of a layer's compiled training step as a multiple of Keras's, in a chain of eight, on two cores
-that were busy with other work:
+The table shows the time of a compiled training step as a multiple of that of Keras's layer. The
+layer stood in a chain of eight, on two cores that were busy with other work.
 
                   500x500  500x25  256x28x28x6  256x10x10x16  32x56x56x64  64x14x14x256
     native           0.27    0.26         0.40          0.38         0.83          0.59
     plain            1.45    1.05         1.29          1.15         1.08          0.97
 
-Inference: `generic.normalize`, as on the other backends.
+Inference uses `generic.normalize`, as on the other backends.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def normalize(
     epsilon: float,
 ) -> Tensor:
     """See `kerasbn.kernels.normalize`."""
-    # Exporters to ONNX turn broadcasts of a vector into operations, but fold a reshape.
+    # ONNX exporters fold a reshape of a vector, but turn its broadcast into an operation.
     given = (mean, variance, gamma, beta)
     shaped = (from_vector(t, x.ndim) if t is not None and t.ndim == 1 else t for t in given)
     return generic.normalize(x, *shaped, epsilon=epsilon)

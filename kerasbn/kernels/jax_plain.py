@@ -1,10 +1,10 @@
 """Batch norm as a plain JAX formula, differentiable in forward and reverse mode, to any order.
 
-The derivative is given as a linear map. Let a be the mean of a tangent t, and b the mean of
-x_hat t. The derivative of x_hat in the direction t is (t - a - x_hat b) / std. So the derivative of
-y is a multiple of t, plus a vector, plus x_hat times a vector. In reverse mode, JAX transposes each
-vector to one of the two sums of the analytic backward pass. For higher orders, it differentiates
-the map itself.
+This module defines the derivative as a linear map. Let a be the mean of a tangent t, and b the mean
+of x_hat t. The derivative of x_hat in the direction t is (t - a - x_hat b) / std. So the derivative
+of y is a multiple of t, plus a vector, plus x_hat times a vector. In reverse mode, JAX transposes
+each vector to one of the two sums of the analytic backward pass. For higher orders, JAX
+differentiates the map itself.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _normalize(axes, epsilon, x, gamma, beta, mask, count):
 @_normalize.defjvp
 def _normalize_jvp(axes, epsilon, primals, tangents):
     x, gamma, beta, mask, count = primals
-    # Not `_normalize`: JAX differentiates these formulas for derivatives of higher order.
+    # These formulas stand in for `_normalize`, because JAX differentiates them for higher orders.
     s = statistics(x, axes, mask, count)
     dy = derivative(axes, epsilon, tangents[:3], x, gamma, s, mask, count)
     none = Statistics(*(jnp.zeros_like(v) for v in s))  # the moments carry no gradient
@@ -124,7 +124,7 @@ def _pivot(x, axes, mask):
     def first_value(x):
         return generic.pivot_value(x, axes, None)
 
-    # On the CPU, XLA would read a first value again in every place, but it stores a sum.
+    # XLA on the CPU stores a sum, but would read a first value again at every use.
     return jax.lax.platform_dependent(x, cpu=mean_of_first, default=first_value)
 
 

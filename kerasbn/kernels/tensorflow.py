@@ -1,29 +1,32 @@
 """Batch norm in TensorFlow: which kernel runs.
 
-Training: the native kernel (`kerasbn.kernels.native`) on the CPU, for all axes but the last and for
-channels first. The plain formula (`kerasbn.kernels.tensorflow_plain`) in all other cases:
+Training on the CPU uses the native kernel (`kerasbn.kernels.native`) if the features are on
+neighbouring axes of known size. All other cases use the plain formula
+(`kerasbn.kernels.tensorflow_plain`):
 
-- inside a function that XLA compiles, because XLA has no native kernel and fuses the formula;
-- on GPUs and TPUs;
-- with a mask, with statistics over several replicas, and over other axes;
-- for batch statistics in inference, because an exported model has only portable operations;
-- where the native kernel could not be built, or is switched off.
+- Functions that XLA compiles. XLA cannot run the native operations, but it fuses the formula.
+- GPUs and TPUs.
+- Masks, ghost batches, and statistics over several replicas.
+- Batch statistics in inference, because exported models need portable operations.
+- A native kernel that could not be built, or is switched off.
 
-Time of a layer's training step as a multiple of Keras's, on two cores with AVX2:
+The table shows the time of a layer's training step as a multiple of that of Keras's layer, on two
+cores with AVX2.
 
                              500x500  500x25  256x28x28x6  256x10x10x16  32x56x56x64  64x14x14x256
     graph, chain of eight       0.23    0.62         0.14          0.20         0.23          0.23
     XLA, one layer              0.95    0.96         0.86          1.15         0.90          1.05
     XLA, chain of eight         1.12    1.08         1.42          1.05         1.18          1.09
 
-Under XLA, the formula has as many sums as Keras's, and XLA takes one pass for each, so it takes
-about as long. In a chain with nothing between its layers, XLA computes the output of one layer
-again in every place of the next that uses it. There, the pivot is one more vector to read.
+Under XLA, the formula takes about as long as Keras's, because both have the same number of sums and
+XLA makes one pass for each sum. In a chain with nothing between its layers, XLA recomputes the
+output of one layer everywhere the next layer uses it. There, the pivot is one more vector to read.
 
-Inference: `generic.normalize`, a product and a sum that every converter folds into the convolution
-before them. TensorFlow's own operation for images, FusedBatchNormV3, is not always faster, and in
-ONNX it leaves two transposes unless a convolution comes before it. This is its time in a chain of
-four layers as a multiple of the formula's, on two cores with AVX-512, with oneDNN and without:
+Inference uses `generic.normalize`, a product and a sum that converters fold into the convolution
+before them. It does not use TensorFlow's own operation for images, FusedBatchNormV3. That operation
+is not always faster, and in ONNX it leaves two transposes unless a convolution comes before it. The
+table shows its time in a chain of four layers as a multiple of the formula's, on two cores with
+AVX-512. Each pair is with oneDNN and without.
 
                         32x56x56x64  16x28x28x32  64x14x14x256   conv + batch norm + ReLU
                                                                1x112x112x32  16x28x28x64
@@ -42,8 +45,8 @@ from kerasbn.moments import Moments, Tensor
 normalize = generic.normalize
 reshape = tf.reshape
 
-# How often the axes may alternate between kept and reduced. TensorFlow merges neighbouring axes of
-# one kind and broadcasts at most five. Ghost batches of rank 5 with axis=(1, 3) would need six.
+# Most changes between kept and reduced axes. TensorFlow merges neighbouring axes of one kind, and
+# broadcasts at most five of the merged axes. Ghost batches of rank 5 with axis=(1, 3) need six.
 _MOST_CHANGES = 4
 
 

@@ -1,6 +1,6 @@
 """Batch norm in plain TensorFlow operations with the analytic gradient.
 
-Works for all axes, with masks, and over the replicas of a strategy.
+It works for all axes, with masks, and over the replicas of a strategy.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def batch_normalize(
             first = population.gradients(dy, x, scale, shift, s)
 
             def second_order(*upstream):
-                # The tape takes the statistics in `s` for constants, but they depend on x. So
-                # compute them again under a tape and let TensorFlow differentiate the formula.
+                # To the tape, the statistics in `s` are constants, but they depend on x. So compute
+                # them again under a tape, and let TensorFlow differentiate the formula.
                 with tf.GradientTape() as tape:
                     tape.watch([dy, x, *parameters])
                     scale = parameters[0] if gamma is not None else None
@@ -70,13 +70,15 @@ def batch_normalize(
 
 
 def runs_on_cpu() -> bool:
-    """Whether operations that are added here will run on the CPU.
+    """Whether operations that are created here will run on the CPU.
 
-    TensorFlow would run one that only the CPU has there in any case, and copy from and to a GPU.
+    The native operations exist for the CPU only. Next to operations on a GPU, TensorFlow would run
+    them too, but copy their inputs to the CPU and their results back.
     """
     if all(device.device_type == "CPU" for device in tf.config.get_visible_devices()):
         return True
-    return "CPU" in tf.constant(0.0).device  # of the `tf.device` scope; empty in a graph without
+    # In a graph, the device is "" outside of a `tf.device` scope.
+    return "CPU" in tf.constant(0.0).device
 
 
 class Statistics(NamedTuple):
@@ -152,7 +154,7 @@ class Population(NamedTuple):
         m = tf.maximum(s.count, 1.0)
         multiplier = s.inverse if gamma is None else s.inverse * gamma
         # multiplier (dy - s1 / m - x_hat s2 / m), as a sum of two tensors of the size of x. XLA
-        # would compute a product with `multiplier` again in every place that uses dx.
+        # would recompute a product with `multiplier` everywhere dx is used.
         slope = -multiplier * s.inverse * s2 / m
         through_statistics = centered * slope - multiplier * s1 / m
         if self.mask is not None:
@@ -161,7 +163,7 @@ class Population(NamedTuple):
 
     def _pivot(self, x):
         if self.mask is None and compiled_by_xla() and runs_on_cpu():
-            # XLA would read a first value again in every place, but it stores a sum.
+            # XLA on the CPU stores a sum, but would read a first value again at every use.
             first = x[tuple(slice(_FIRST if a in self.axes else None) for a in range(len(x.shape)))]
             count = tf.convert_to_tensor(count_values(first, self.axes, None), x.dtype)
             return tf.reduce_sum(first, self.axes, keepdims=True) / tf.maximum(count, 1.0)

@@ -1,18 +1,21 @@
 """Batch norm in PyTorch: which implementation runs.
 
-Eager training uses the analytic gradient. The common case, all axes but the last and no mask, is in
-`kerasbn.kernels.torch_rows`. Inputs with enough channels use PyTorch's native kernel there, and its
-gradient.
+Eager training uses the analytic gradient. `kerasbn.kernels.torch_rows` handles the common case: no
+mask, and statistics over all axes but the last. There, inputs with enough channels use PyTorch's
+native kernel and its gradient.
 
-The plain formula serves all cases in which PyTorch processes it operation by operation:
+The plain formula (`kerasbn.kernels.torch_plain`) serves the cases in which PyTorch processes each
+operation by itself:
 
-- in `torch.compile`, which fuses the operations;
-- in the transforms of `torch.func` and in forward-mode differentiation. PyTorch's native kernel has
-  the wrong second derivative there, because its forward mode takes the statistics for constants;
-- in second derivatives of `_Analytic`.
+- `torch.compile`, which fuses the operations.
+- The transforms of `torch.func` and forward-mode differentiation. PyTorch's native kernel has the
+  wrong second derivative there, because its forward mode treats the statistics as constants.
+- Second derivatives of `_Analytic`.
 
-`torch.autograd.grad` gives the right second derivative of PyTorch's native kernel, but a wrong
-third one, also of `torch.nn.BatchNorm1d`. `torch.func` gives the right one.
+`torch.autograd.grad` gives the right second derivative of PyTorch's native kernel, but the wrong
+third one. The same happens with `torch.nn.BatchNorm1d`. `torch.func` gives the right one.
+
+Inference uses `generic.normalize`, as on the other backends.
 """
 
 from __future__ import annotations
@@ -72,8 +75,8 @@ class _Analytic(torch.autograd.Function):
             y = (x - pivot).sub_(delta).mul_(inverse if gamma is None else inverse * gamma)
             y = y if beta is None else y.add_(beta)
         ctx.save_for_backward(x, gamma, mask, pivot, delta, inverse)
-        # PyTorch detects changes in place of saved tensors only, so `population` must not hold the
-        # mask.
+        # Only tensors saved above are checked for later changes in place, so the mask is saved
+        # there and not in `population`.
         ctx.population = population if mask is None else population._replace(mask=None)
         ctx.epsilon, ctx.rows = epsilon, rows
         ctx.set_materialize_grads(False)

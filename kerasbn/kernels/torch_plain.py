@@ -1,6 +1,6 @@
 """Batch norm in plain PyTorch operations, none of them in place.
 
-Works for all axes, with masks, and over the processes of `torch.distributed`. PyTorch can
+It works for all axes, with masks, and over the processes of `torch.distributed`. PyTorch can
 differentiate, transform and compile everything here.
 """
 
@@ -25,7 +25,7 @@ def batch_normalize(
 
 
 class Population(NamedTuple):
-    """The values that enter the statistics.
+    """The set of values that enter the statistics.
 
     Attributes:
         axes: Reduced axes.
@@ -54,7 +54,7 @@ class Population(NamedTuple):
         return cls(axes, mask, count, weighted / at_least(count, 1.0))
 
     def statistics(self, x: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The pivot, mean - pivot, the variance and 1 / sqrt(variance + epsilon)."""
+        """Pivot, mean - pivot, variance and 1 / sqrt(variance + epsilon)."""
         pivot = self.shared_pivot
         if pivot is None:
             pivot = _pivot_value(x.detach(), self.axes, self.mask)

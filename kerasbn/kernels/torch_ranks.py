@@ -1,7 +1,7 @@
 """Sums over the processes of `torch.distributed`, for statistics that they share.
 
-The processes are those of the default process group, as in `DistributedDataParallel`. Each of them
-must call a synchronized layer equally often, because a sum waits for all.
+They are the processes of the default process group, as in `DistributedDataParallel`. All of them
+must call a synchronized layer equally often, because each sum waits for every process.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from torch import Tensor
 
 
 def several(x: Tensor) -> bool:
-    """Whether x is one of several shares of a batch.
+    """Whether x is one process's share of a batch, and other processes have the rest.
 
-    A tensor without values is not. With such tensors, Keras computes the shapes in a model.
+    False for a meta tensor, because Keras calls the layer with one to find the output shape.
     """
     ready = dist.is_available() and dist.is_initialized()
     return ready and dist.get_world_size() > 1 and not x.is_meta
 
 
 def sum_over_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The sums of tensors of one shape over all processes, in one exchange of messages."""
+    """Sums each tensor over all processes, in a single `all_reduce`. All must have one shape."""
     return _Sum.apply(torch.stack(tensors)).unbind()
 
 

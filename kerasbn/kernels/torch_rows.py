@@ -1,12 +1,13 @@
-"""Batch norm over all axes but the last in PyTorch: the native kernel, made exact, or wide lines.
+"""Batch norm over all axes but the last in PyTorch, in two ways.
 
-PyTorch's `native_batch_norm` is fast on channels-last data if the channels fill the processor's
-vectors. It gets x - pivot instead of x to stay exact at large means, see `kerasbn.kernels`. Inputs
-with fewer channels are viewed as wide lines. For example, four rows of six channels make one line
-of 24, and only the sums have to be folded back to six.
+- `native` uses PyTorch's `native_batch_norm`. It is fast on channels-last data if the channels fill
+  the processor's vectors. It receives x - pivot instead of x, to stay exact at large means (see
+  `kerasbn.kernels`).
+- `forward` and `backward` view inputs with fewer channels as wide lines. For example, four rows of
+  six channels make one line of 24, and only the sums are folded back to six.
 
-The table shows microseconds per layer, forward and backward: a chain of eight layers on two cores
-(AVX2), compared with Keras's layer.
+The table compares both with Keras's layer. It shows microseconds per layer, forward and backward,
+in a chain of eight layers on two cores with AVX2.
 
               500x500  500x100  500x25  256x28x28x6  256x10x10x16  32x56x56x64  64x14x14x256
     Keras        2453     1176     727        12148          1998        53951         14783
@@ -19,7 +20,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-NATIVE_FROM = 16  # channels that fill the processor's vectors
+NATIVE_FROM = 16  # smallest number of channels that fills the processor's vectors
 _WIDTH = 16  # smallest number of values in a line
 
 
@@ -70,7 +71,7 @@ def forward(
     """
     lines = _Lines(x)
     pivot = x.reshape(-1, x.shape[-1])[0].clone()
-    y = x.new_empty(x.shape)  # not a view, which PyTorch would not let the caller change in place
+    y = x.new_empty(x.shape)  # not a view, because callers may change y in place
     d = lines.of(y)
     torch.sub(lines.of(x), lines.repeated(pivot), out=d)
     delta = lines.mean(d)

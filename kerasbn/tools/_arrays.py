@@ -44,7 +44,7 @@ def cut(arrays: Any, size: int) -> tuple[int, Iterable[Any]]:
     starts = range(0, examples.pop(), size)
     if not all(map(_is_dense, leaves)):
         return len(starts), cut_by_keras(arrays, size)
-    # Keras would first cast a copy of all the data to `floatx`, so float64 would lose its digits.
+    # Keras would copy all the data and cast it to `floatx`, which drops digits of float64.
     arrays = _map_arrays(_quick_to_cut, arrays)
 
     def batch(start):
@@ -54,11 +54,11 @@ def cut(arrays: Any, size: int) -> tuple[int, Iterable[Any]]:
 
 
 def as_arrays(x: Any, number: int) -> Any:
-    """The arrays of one batch, with NumPy arrays in place of pandas objects.
+    """Returns the arrays of one batch, with pandas objects converted to NumPy arrays.
 
     Args:
         x: Structure of arrays.
-        number: Number of the batch, for the message.
+        number: Number of the batch, used in error messages.
 
     Raises:
         ValueError: If something is not an array.
@@ -86,7 +86,7 @@ def _is_dense(array):
 
 
 def _quick_to_cut(array):
-    # JAX compiles a slice for every place at which it starts.
+    # JAX would compile a slice for every position at which one starts.
     jax_array = keras.backend.backend() == "jax" and ops.is_tensor(array)
     return np.asarray(array) if jax_array else _without_pandas(array)
 

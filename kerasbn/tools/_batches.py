@@ -31,12 +31,12 @@ def input_batches(
         model: Model that takes the inputs.
         batches: Arrays or an iterable of batches, with or without targets. See `recalibrate`.
         steps: Number of batches to yield, or `None` for all.
-        batch_size: Number of examples per batch, for arrays. `None` stands for 32.
+        batch_size: Number of examples per batch, for arrays only. `None` means 32.
         task: Text of the progress bar.
 
     Yields:
-        The number of a batch, from 0, and its inputs as tensors of the backend. A batch that a
-        `tf.distribute` strategy has split comes in parts with the same number.
+        The number of a batch, from 0, and its inputs as tensors of the backend. If a
+        `tf.distribute` strategy has split a batch, its parts are yielded with the same number.
 
     Raises:
         ValueError: If there are no batches, fewer batches than `steps`, or endless batches without
@@ -96,11 +96,11 @@ def input_batches(
 
 
 def _arrays(model, batches, batch_size):
-    """The inputs if `batches` consists of arrays with all the data, or `None` for an iterable."""
+    """The inputs, if `batches` is the whole data as arrays. `None` if it is an iterable."""
     if is_array(batches) or isinstance(batches, dict):
         return batches
     one = len(batches) == 1 if isinstance(batches, (list, tuple)) else False
-    if one and isinstance(batches, list):  # one batch, or with a batch size the array to cut
+    if one and isinstance(batches, list):  # [x] is one batch, or with `batch_size` data to cut
         return batches[0] if batch_size is not None and is_array(batches[0]) else None
     if not one and are_inputs(model, batches):
         return batches
@@ -113,13 +113,13 @@ def _arrays(model, batches, batch_size):
 def _without_targets(model, batch, number):
     if not isinstance(batch, (list, tuple)) or are_inputs(model, batch):
         return batch
-    # Treat any other list as a tuple, because PyTorch's DataLoader turns tuples into lists.
+    # Other lists count as tuples, because PyTorch's DataLoader turns tuples into lists.
     _check_tuple(batch, f"Received in batch {number}")
     return batch[0]
 
 
 def _check_tuple(batch, received):
-    """Raises a ValueError unless a tuple may stand for inputs with targets and sample weights."""
+    """Raises a ValueError unless a tuple can be `(x,)`, `(x, y)` or `(x, y, sample_weight)`."""
     if not 1 <= len(batch) <= 3 or isinstance(batch[0], (int, float)):
         advice = how_to_convert(batch[0]) if batch else ""
         raise ValueError(
@@ -129,7 +129,7 @@ def _check_tuple(batch, received):
 
 
 def _parts(model, batch):
-    """The parts of a batch that a `tf.distribute` strategy has split, without empty ones."""
+    """The parts into which a `tf.distribute` strategy has split a batch, without empty ones."""
     if keras.backend.backend() != "tensorflow":
         return [batch]
     import tensorflow as tf

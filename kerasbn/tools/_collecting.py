@@ -36,8 +36,8 @@ class VectorizedError(Exception):
 def collecting(model: keras.Model, norms: list[keras.Layer]) -> Iterator[Step]:
     """Makes batch norms normalize by their batch, in a `with` block.
 
-    Calling the model with `training=True` is no alternative, because it also switches on dropout
-    and moves the averages. Replacing `call` does not touch the state of the layers.
+    It replaces their `call`, which leaves the state of the layers alone. A call of the model with
+    `training=True` would also switch on dropout and move the averages.
 
     Args:
         model: Model that contains the batch norms.
@@ -94,10 +94,9 @@ def _is_loop(layer):
 
 @contextlib.contextmanager
 def _unrolled(loops):
-    """Unrolls RNNs. Else their statistics could not leave the loop of a compiled step.
+    """Unrolls RNNs, because statistics cannot leave the loop of a compiled step.
 
-    An eager loop is no alternative. Keras calls the cell an additional time there, to learn the
-    shape of its output.
+    In an eager loop, Keras would call the cell one more time, to find the shape of its output.
     """
     old = [layer.unroll for layer in loops]
     for layer in loops:
@@ -110,10 +109,10 @@ def _unrolled(loops):
 
 
 def _compiled_or_eager(collect, eagerly, retrace):
-    """Compiles a function of values and inputs, but runs it eagerly once the compiled one fails.
+    """Compiles a function of values and inputs. After a failure, it runs the function eagerly.
 
-    Statistics cannot leave a loop or a condition of a compiled function. If the eager function
-    fails too, its error is the one that is easier to read.
+    Compilation fails if a batch norm is in a loop or a condition, because its statistics cannot
+    leave it. If the eager function fails too, it raises the error that is easier to read.
     """
     eager, compiled = _eager_and_compiled(collect, retrace)
     failed = eagerly or compiled is None
@@ -139,18 +138,18 @@ def _eager_and_compiled(collect, retrace):
     if backend == "tensorflow":
         import tensorflow as tf
 
-        # An unrolled RNN needs the number of time steps, which tracing for all shapes would drop.
+        # An unrolled RNN needs the number of time steps, but reduced retracing forgets it.
         return collect, tf.function(collect, reduce_retracing=not retrace, autograph=False)
     if backend == "jax":
         import jax
 
-        # Without this, `jax.lax` would compile a loop even here.
+        # Otherwise, `jax.lax` compiles loops even in eager code.
         return jax.disable_jit()(collect), jax.jit(collect)
     return collect, None
 
 
 def _normalize_by_batch(norm, inputs, mask):
-    """Normalizes as a batch norm of either class does in training. Returns y and the moments."""
+    """Normalizes as either class of batch norm does in training. Returns y and the moments."""
     dtype = statistics_dtype(norm.compute_dtype)
     group_size = getattr(norm, "virtual_batch_size", None)
     x, mask, in_form_of_inputs = to_dense(inputs, mask, dtype, keep_examples=group_size is not None)

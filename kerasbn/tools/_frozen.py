@@ -1,4 +1,4 @@
-"""Finds the frozen batch norms of a model, those that training is meant to leave as they are."""
+"""Finds frozen batch norms, the ones that training should leave unchanged."""
 
 from __future__ import annotations
 
@@ -58,10 +58,11 @@ def _why_frozen(norm, in_inference):
 
 
 def _called_in_inference(model):
-    """The ids of the batch norms that all graphs in a model call with `training=False`.
+    """Returns ids of batch norms, and paths of layers.
 
-    Also the paths of the layers in these graphs, by id. Only Sequential and functional models have
-    a graph that can be read.
+    The ids are those of the batch norms that all graphs in the model call with `training=False`.
+    The paths are those of the layers in these graphs, by id. Only Sequential and functional models
+    have a graph that can be read.
     """
     modes: dict[int, list[bool]] = {}
     paths: dict[int, str] = {}
@@ -84,10 +85,11 @@ def _called_in_inference(model):
 def _called_in_inference_by_code(model, norms, x):
     """The ids of the batch norms that Python code always calls with `training=False`.
 
-    The code is the `call` of the user's layers and models. It runs once in training mode.
+    The code is the `call` of the user's layers and models. This function runs it once, in training
+    mode, and records the calls.
     """
     layers = all_layers(model)
-    # Modules of PyTorch have a state that the stateless scope does not protect.
+    # PyTorch modules have state that a stateless scope does not protect.
     unsafe = any(isinstance(layer, keras.layers.TorchModuleWrapper) for layer in layers)
     if unsafe or not any(map(_has_own_code, layers)):
         return set()
@@ -104,7 +106,7 @@ def _called_in_inference_by_code(model, norms, x):
     with contextlib.ExitStack() as stack:
         for norm in norms:
             stack.enter_context(replaced_call(norm, functools.partial(record, norm)))
-        # An error here says nothing about inference. The warning is not worth an error.
+        # If this run fails, `recalibrate` may still succeed, so it must not stop here.
         stack.enter_context(contextlib.suppress(Exception))
         _trace(call, x)
     return {key for key, found in modes.items() if all(each is False for each in found)}
@@ -117,7 +119,7 @@ def _has_own_code(layer):
 
 
 def _trace(function, x):
-    """Runs a function without computing anything, where the backend can do that."""
+    """Runs a function, and computes nothing if the backend can trace it."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf

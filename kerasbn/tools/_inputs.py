@@ -1,4 +1,4 @@
-"""Compares data with the inputs that a model takes."""
+"""Checks data against the inputs that a model takes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from kerasbn.tools._wording import counted, described, dtype_name, listed
 def are_inputs(model: keras.Model, x: Any) -> bool:
     """Whether a list or tuple holds the several inputs of a model, one array for each.
 
-    It is flat, or nested as the inputs of the model are. `(x,)`, `(x, y)` and a list of batches do
-    not match, because each of their items holds all inputs.
+    The list may be flat, or nested as the inputs of the model are. `(x,)`, `(x, y)` and a list of
+    batches do not match, because each of their items holds all inputs.
     """
     if not isinstance(x, (list, tuple)) or len(x) < 2:
         return False
@@ -35,7 +35,7 @@ def check_fit(model: keras.Model, x: Any, number: int) -> None:
     Args:
         model: Model that takes the batch.
         x: Arrays of the batch.
-        number: Number of the batch, for the message.
+        number: Number of the batch, used in error messages.
     """
     if any(leaf is None for leaf in tree.flatten(x)):  # an optional input, checked by the model
         return
@@ -57,12 +57,12 @@ def shapes_of(x: Any) -> list[tuple[int | None, ...]]:
 
 
 def how_to_convert(x: Any) -> str:
-    """The advice for a number in place of an array, and otherwise nothing."""
+    """Advice for a number in place of an array. Empty for everything else."""
     return " Convert numbers to an array: numpy.asarray(x)." if isinstance(x, (int, float)) else ""
 
 
 def _inputs_of(model):
-    """The containers around the inputs. A subclass has the inputs of its first call."""
+    """The containers around the inputs. For a subclassed model, those of its first call."""
     if isinstance(model, keras.Sequential) and is_graph(model):
         return _skeleton(model.inputs[0])
     if is_graph(model):
@@ -71,7 +71,7 @@ def _inputs_of(model):
 
 
 def _skeleton(structure):
-    """The lists, as tuples, and the dictionaries of a structure. `None` stands for a leaf.
+    """The containers of a structure, with `None` for each leaf and a tuple for each list.
 
     A tuple of numbers is the shape of an array, and therefore a leaf.
     """
@@ -138,7 +138,7 @@ def _check_no_text(x, number):
 
 
 def _is_nested(model):
-    """Whether the inputs are in containers inside of containers. Then their order counts."""
+    """Whether the inputs are in nested containers. If so, only their order identifies them."""
     structure = None if isinstance(model, keras.Sequential) else model.input
     inside = structure.values() if isinstance(structure, dict) else structure
     return isinstance(structure, (dict, list, tuple)) and any(
@@ -147,7 +147,7 @@ def _is_nested(model):
 
 
 def _named_inputs(model):
-    """The inputs by the keys of a dictionary of arrays."""
+    """The inputs by the keys that a dictionary of arrays must have."""
     structure = None if isinstance(model, keras.Sequential) else model.input
     if isinstance(structure, dict):
         return structure

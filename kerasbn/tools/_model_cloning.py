@@ -23,22 +23,25 @@ def rebuild(
 ) -> tuple[keras.Model, Pairs, list[keras.Model]]:
     """Rebuilds a model with new layers. Names, nesting, sharing and `trainable` flags stay.
 
-    `keras.models.clone_model` cannot be used. It cannot leave out a layer of a Sequential model. It
-    forgets which models are frozen. And it compiles the clone, which fails with a custom loss.
+    It replaces `keras.models.clone_model` for three reasons. That function cannot leave out a layer
+    of a Sequential model. It does not keep frozen models frozen. It compiles the clone, and that
+    fails with a custom loss.
 
     Args:
         model: Sequential or functional model.
         make: Function that returns a new layer for an old one, or `None` to leave the layer out and
-            pass its input on. It is called once for each layer, including those inside nested
-            models and `TimeDistributed`, but not for the models and the `TimeDistributed`.
+            pass its input on. It is called once for each layer, including layers inside nested
+            models and `TimeDistributed`. It is not called for the nested models and the
+            `TimeDistributed` themselves.
 
     Returns:
-        The new model, not compiled, with initial weights. The pairs of old and new layers without
-        the nested models and the `TimeDistributed`. The old models whose custom class is lost, see
-        `_of_same_class`.
+        The new model, the pairs of old and new layers, and the old models whose class is lost. The
+        new model has initial weights and is not compiled. It keeps a custom class if the class can
+        hold the new graph, see `_of_same_class`. The pairs do not include nested models and
+        `TimeDistributed`.
     """
     lost: list[keras.Model] = []
-    # By id. The values hold the old layers, so Python cannot reuse an id.
+    # Keys are ids. The values keep the old layers alive, so Python cannot reuse an id.
     made: dict[int, tuple[keras.Operation, Any]] = {}
 
     def new(old):
@@ -81,8 +84,8 @@ def rebuild(
             else:
                 outputs = [values[call.refs[0]]]
                 if (name, call.number) in returned:
-                    # An output has the name of its layer, and losses may refer to that name.
-                    # A layer that was called several times can give several outputs.
+                    # Losses may refer to an output by the name of its layer. A layer that is called
+                    # several times can have several outputs.
                     if name not in identities:
                         dtype = call.operation.dtype_policy.name  # Identity cannot save a policy
                         identities[name] = keras.layers.Identity(name=name, dtype=dtype)
@@ -100,7 +103,7 @@ def rebuild(
 
     rebuilt = new(model)
     pairs = [(old, layer) for old, layer in made.values() if isinstance(layer, keras.Layer)]
-    # Setting `trainable` on a model sets it on all its layers. So start with the outer models.
+    # Outer models first, because setting `trainable` on a model sets it on all its layers.
     for old, layer in reversed(pairs):
         _copy_settings(old, layer)
     return rebuilt, [(old, layer) for old, layer in pairs if not _is_structure(old)], lost
@@ -112,8 +115,8 @@ def clone_layer(layer: keras.Operation, config: dict[str, Any] | None = None) ->
     try:
         if not isinstance(layer, keras.layers.Lambda):
             return type(layer).from_config(config)
-        lambda_layer = type(layer).from_config(config, safe_mode=False)  # nothing comes from a file
-        # A deserialized lambda has lost the module in which it looks up names.
+        lambda_layer = type(layer).from_config(config, safe_mode=False)  # no code from a file
+        # A deserialized lambda no longer has the module in which it looks up names.
         lambda_layer.function = layer.function
         return lambda_layer
     except Exception as error:  # a custom class may raise anything
@@ -126,10 +129,10 @@ def clone_layer(layer: keras.Operation, config: dict[str, Any] | None = None) ->
 
 
 def _of_new_layers(config):
-    """A configuration whose inner layers are not yet built or compiled.
+    """A configuration from which Keras does not build and compile the inner layers.
 
-    Otherwise, Keras would build and compile them. A block that builds its layers would then build
-    them twice, and a loss might not be registered.
+    Otherwise, a block that builds its own layers would build them twice, and compiling would fail
+    if a loss is not registered.
     """
     if isinstance(config, dict):
         left_out = ("build_config", "compile_config") if "class_name" in config else ()
@@ -150,7 +153,7 @@ def copy_state(old: keras.Layer, new: keras.Layer) -> None:
             "Create all weights in `__init__` or `build`, from arguments that `get_config` returns."
         )
     for source, target in zip(old.variables, new.variables, strict=True):
-        # A copy: JAX would share the array, and `predict` of one model would delete the other's.
+        # Copied, because JAX would share the array, and one model's `predict` would delete it.
         target.assign(ops.copy(source.value))
     for source, target in zip(all_layers(old), all_layers(new), strict=True):
         _copy_preprocessing(source, target)
@@ -181,7 +184,7 @@ def _copy_settings(old, new):
     else:
         inside = list(zip(all_layers(old), all_layers(new), strict=False))
     for source, target in inside:
-        # Set it only if it differs, because setting it would unfreeze weights that LoRA froze.
+        # Set only if it differs, because setting it would unfreeze weights that LoRA froze.
         if target.trainable != source.trainable:
             target.trainable = source.trainable
 
@@ -192,16 +195,15 @@ def _input_like(model, tensor):
 
 
 def _of_same_class(old, graph):
-    """A model of the class of `old` with a new graph. `None` if the class cannot have it.
+    """Makes a model with a new graph and the class of `old`, or `None` if that is impossible.
 
-    A constructor that makes the layers itself would make the old ones again, also whenever the
-    model is loaded from a file. The same holds if the graph is an optional argument: then
+    A constructor that creates the layers itself would create the old ones again, now and whenever
+    the model is loaded from a file. The same holds if the graph is an optional argument, because
     `from_config` leaves it out. Only `Sequential.from_config` adds the layers afterwards.
 
     Args:
         old: Model to replace.
-        graph: The layers of a Sequential model, or the inputs and outputs of a functional one, by
-            the names of the constructor's arguments.
+        graph: Arguments for the constructor of the plain class, by name.
     """
     cls, sequential = type(old), isinstance(old, keras.Sequential)
     _, *parameters = inspect.signature(cls.__init__).parameters.values()

@@ -1,8 +1,9 @@
 """Reads weights files as trees of groups, and pairs the groups of two files.
 
-Keras stores the weights of a layer in the group `<path>/vars`. The path follows the attributes of
-the model. In a list or dictionary of layers, it has the class name in snake case, with a number
-from the second layer of the class on: `layers/batch_norm_1/vars`.
+Keras stores the weights of a layer in the group `<path>/vars`. The path consists of the attribute
+names that lead from the model to the layer. For a layer in a list or dictionary, it contains the
+layer's class name in snake case. From the second layer of a class on, a number follows:
+`layers/batch_norm_1/vars`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import h5py
 
 from kerasbn.tools._wording import counted
 
-# The two classes in snake case, and the number of the layer among those of its class.
+# The two class names in snake case, and the layer's number among those of its class.
 _NORM = re.compile(r"(batch_norm|batch_normalization)(?:_(\d+))?")
-# Keras 2.13 has another name for the layers of a model.
+# Keras 2.13 uses another name for the layers of a model.
 _LAYERS, _OLD_LAYERS = "layers", "_layer_checkpoint_dependencies"
 
 
@@ -59,10 +60,10 @@ class Node:
 
 @dataclasses.dataclass
 class Pairing:
-    """The groups of a model, each with its counterpart in a file.
+    """The groups of a model and their counterparts in a file.
 
     Attributes:
-        pairs: Groups of the model with their counterparts.
+        pairs: Groups of the model, each with its counterpart.
         missing: Groups of the model without a counterpart.
         problems: Reasons why batch norms have no counterpart, as sentences.
     """
@@ -76,8 +77,8 @@ class Pairing:
 def opened(path: Path) -> Iterator[Node]:
     """Opens a `.weights.h5` file, or a `.weights.json` file with its shards, in a `with` block.
 
-    Groups from a `.weights.json` file are in the order in which Keras saved them. HDF5 sorts those
-    of a `.weights.h5` file by name.
+    For a `.weights.json` file, the groups are in the order in which Keras saved them. For a
+    `.weights.h5` file, HDF5 sorts them by name.
 
     Raises:
         OSError: If a file is missing or is not an HDF5 file.
@@ -103,9 +104,9 @@ def opened(path: Path) -> Iterator[Node]:
 def pair(model: Node, file: Node) -> Pairing:
     """Pairs each group of a model with the group of a file that holds its weights.
 
-    Groups of the same path belong together, except for batch norms in a list or dictionary. There,
-    the first one of the model belongs to the first one in the file, and so on, whatever their
-    classes.
+    Groups with the same path belong together, except for batch norms in a list or dictionary.
+    There, the first batch norm of the model belongs to the first one in the file, and so on,
+    whatever their classes.
     """
     found = Pairing()
     _pair_inside(model, file, found)
@@ -113,7 +114,7 @@ def pair(model: Node, file: Node) -> Pairing:
 
 
 def write(path: Path, pairing: Pairing) -> None:
-    """Writes the weights of the file under the paths of the model."""
+    """Writes a copy of the file's weights in which the groups have the paths of the model."""
     with h5py.File(path, "w") as target:
         for expected, node in pairing.pairs:
             group = target.create_group(f"{expected.path}/vars")
@@ -154,9 +155,9 @@ def _pair_inside(model, file, found):
 
 
 def _match(model, norms, file, saved):
-    """The batch norms of a file for those of a model, or the reason why there are none.
+    """Matches the batch norms of a model with those of a file, or gives a reason if it cannot.
 
-    Every class is counted separately, so the order of two classes in a file is unknown.
+    Keras numbers each class separately, so a file does not contain the order of two classes.
     """
     identical = set(norms) == set(saved)
     mixed = len({_NORM.fullmatch(part)[1] for part in saved}) > 1

@@ -37,9 +37,9 @@ def recalibrate(
 ) -> None:
     """Replaces the inference statistics of a model's batch norms with those of the given data.
 
-    The moving averages of training lag behind the weights. With momentum 0.99, they still contain
-    37% of the initial statistics after 100 steps. `recalibrate` runs the data once through the
-    current model. Each batch norm normalizes with the statistics of its batch, as in training.
+    During training, the moving averages lag behind the weights. With momentum 0.99, they still
+    contain 37% of the initial statistics after 100 steps. `recalibrate` runs the data once through
+    the current model. Each batch norm normalizes with the statistics of its batch, as in training.
     Everything else, such as dropout, is in inference mode. If a batch has m values of a feature,
     the new statistics are
 
@@ -47,12 +47,11 @@ def recalibrate(
         moving_variance = m/(m-1) E[variance]   = sum m variance / sum (m - 1)
 
     The first form is that of Ioffe & Szegedy (2015), for batches of equal size. The second form
-    sums over batches and allows any size. Here m is the number of values of a feature in one batch:
-    its examples times its positions, without masked positions. If a layer is called several times,
-    as in the cell of an RNN, each call counts as a batch. Keras calls stacked cells and functions
-    in `keras.ops.map` an additional time and drops the output. These calls do not count. With
-    `virtual_batch_size`, each ghost batch counts as a batch. If a `tf.distribute` strategy has
-    split a batch, so does each part.
+    sums over batches of any sizes. Here m is the number of examples times the number of positions,
+    without masked positions. If a layer is called several times, as in the cell of an RNN, each
+    call counts as a batch. Keras calls stacked cells and functions in `keras.ops.map` once more and
+    drops the output. These calls do not count. With `virtual_batch_size`, each ghost batch counts
+    as a batch. If a `tf.distribute` strategy has split a batch, each part counts as a batch.
 
     `recalibrate` updates every `BatchNorm` and `keras.layers.BatchNormalization` at any depth,
     including layers in subclassed models. `where` limits it to some layers. The other batch norms
@@ -63,18 +62,18 @@ def recalibrate(
 
     Without `where`, frozen batch norms are recalibrated too, with a warning. A batch norm counts as
     frozen if it has `trainable=False` or `statistics="frozen"`, or if all its calls in the model
-    have `training=False`. (The calls alone do not freeze it for sure, because `fit` overrides
-    `training=False` in functional models.) A batch norm with `statistics="batch"` gets new moving
-    averages too, and uses them once `statistics` is "auto" again.
+    have `training=False`. (Such calls do not always freeze it, because `fit` overrides
+    `training=False` in functional models.) A batch norm with `statistics="batch"` also gets new
+    moving averages. It uses them if you set `statistics` to "auto" again.
 
-    With `renorm`, `moving_stddev` changes too. The averages used only in training (`renorm_mean`
-    and `renorm_stddev`) and `update_count` do not change. Nothing else in the model changes.
+    With `renorm`, `moving_stddev` changes too. Nothing else in the model changes. In particular,
+    `update_count` and the averages used only in training (`renorm_mean` and `renorm_stddev`) stay.
     If an error or Ctrl-C ends the run, nothing changes at all.
 
-    Use roughly the batch size of training and a few thousand examples. The cost is that of
-    inference on these examples. Memory is that of one batch. A model that the backend cannot
-    compile with its statistics, such as one with a batch norm in `keras.ops.while_loop`, runs
-    eagerly, which is slower. A terminal shows a progress bar.
+    Use roughly the batch size of training and a few thousand examples. The run takes about as long
+    as inference on these examples, and needs the memory of one batch. If statistics cannot leave
+    the compiled model, as with a batch norm in `keras.ops.while_loop`, it runs eagerly and is
+    slower. On a terminal, a progress bar is shown.
 
     Args:
         model: A built model of any kind. It is changed in place and must not be used elsewhere
@@ -83,24 +82,25 @@ def recalibrate(
             Arrays hold all examples along their first axis, and are cut into batches. They may be
             dense, sparse or ragged, a DataFrame or a Series, or a structure (list, tuple,
             dictionary) with one array for each input of the model. The iterable may be a
-            `tf.data.Dataset`, also a distributed one, a `keras.utils.PyDataset`, a PyTorch
+            `tf.data.Dataset` (distributed or not), a `keras.utils.PyDataset`, a PyTorch
             `DataLoader`, a grain data set, a generator or a list. A tuple is `(x,)`, `(x, y)` or
             `(x, y, sample_weight)`, for all the data or for one batch. Targets and sample weights
-            are ignored. The number of inputs decides what a list of arrays is: `[a, b]` holds both
-            inputs of a model that takes two, and two batches for a model that takes one. `[x]` is
-            one batch, or with `batch_size` the array to cut. `iter([a, b])` is always two batches.
-        steps: Number of batches to use. Default `None`: all batches. Endless iterables need it.
-        batch_size: Size of the batches that arrays are cut into. The last one may be smaller. For
-            arrays only. Default `None`: 32, as in `fit`.
+            are ignored. The meaning of a list of arrays depends on the model. If it takes two
+            inputs, `[a, b]` holds both. If it takes one input, `[a, b]` is two batches. `[x]` is
+            one batch, or with `batch_size`, the array to cut. `iter([a, b])` is always two batches.
+        steps: Number of batches to use. Endless iterables need it. Default `None`: all batches.
+        batch_size: Number of examples per batch, for arrays only. The last batch may be smaller.
+            Default `None`: 32, as in `fit`.
         where: Function that takes a batch norm and returns whether to recalibrate it. Default
-            `None`: every batch norm.
+            `None`: every batch norm is recalibrated.
 
     Raises:
-        ValueError: If the model is not built or has no `call`, as a GAN with its own `train_step`.
-            If there are no batches, fewer batches than `steps`, or endless batches without `steps`.
-            If a batch is empty or does not fit the model. If a batch has values that are not
-            finite, or all batches have a single value per feature. If a subclass of a batch norm
-            overrides `call`, or a function that the backend vectorizes calls a batch norm.
+        ValueError: If the model is not built or has no `call`, such as a GAN with its own
+            `train_step`. If there are no batches, fewer batches than `steps`, or endless batches
+            without `steps`. If a batch is empty or does not fit the model. If a batch has values
+            that are not finite, or every batch has only one value per feature. If a subclass of a
+            batch norm overrides `call`. If a batch norm is called inside a function that the
+            backend vectorizes.
 
     Examples:
         >>> import keras, kerasbn, numpy as np
@@ -150,16 +150,16 @@ def recalibrate(
 
 
 class _Sums:
-    """Sums over the batches that one batch norm has seen: float64, one value per feature."""
+    """Sums over the batches of one batch norm, in float64, with one value per feature."""
 
     def __init__(self):
         self.m = self.m_mean = self.m_variance = self.freedom = 0.0
 
     def add(self, statistics: Moments, shape: tuple[int, ...]) -> bool:
-        """Adds the statistics of one call. Those of ghost batches have one more axis in front.
+        """Adds the statistics of one call. With ghost batches, they have one more axis in front.
 
         Returns:
-            Whether all of them are finite.
+            Whether all statistics are finite.
         """
         arrays = (np.asarray(each, np.float64) for each in statistics)
         mean, variance, m = (each.reshape(-1, *shape) for each in np.broadcast_arrays(*arrays))
@@ -171,12 +171,12 @@ class _Sums:
 
 
 def _new_values(norm, sums):
-    """The variables of a batch norm that change, each with its new value."""
+    """Pairs of the variables of a batch norm that change and their new values."""
     seen = sums.m > 0  # false for features that are masked in every batch
     if np.any(seen & (sums.freedom == 0)):
         raise ValueError(
             f"Expected batches with several values per feature. Received: a single value in every "
-            f"batch of batch norm '{norm.name}', which has no variance. Use larger batches."
+            f"batch of batch norm '{norm.name}'. One value has no variance. Use larger batches."
         )
     mean = sums.m_mean / np.maximum(sums.m, 1)
     variance = sums.m_variance / np.maximum(sums.freedom, 1)
@@ -192,7 +192,7 @@ def _assign_all(pairs):
     try:
         for variable, value in pairs:
             variable.assign(value)
-    except BaseException:  # including Ctrl-C: change all or nothing
+    except BaseException:  # also after Ctrl-C, so that all variables change or none
         for variable, value in old:
             variable.assign(value)
         raise
@@ -219,7 +219,7 @@ def _is_finite(tensor):
     return bool(np.isfinite(np.asarray(ops.convert_to_numpy(tensor), np.float64)).all())
 
 
-# Errors of TensorFlow and JAX.
+# Names of errors of TensorFlow and JAX, because neither may be installed.
 _TENSOR_LEFT_ITS_FUNCTION = (
     "InaccessibleTensorError",
     "UnexpectedTracerError",

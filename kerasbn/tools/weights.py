@@ -1,4 +1,4 @@
-"""`load_weights`: reads weights files of models with either class of batch norm."""
+"""`load_weights`: loads weights files of models with either class of batch norm."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from kerasbn.tools._wording import counted, described, listed
 
 _ENDINGS = (".weights.h5", ".weights.json")
 _LEGACY = (
-    "It is in Keras's legacy format, which does not depend on the classes. Load it with "
+    "It is in Keras's legacy format. That does not depend on the classes, so load it with "
     "model.load_weights."
 )
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
-    """Loads a weights file, whichever class the batch norms of its model had.
+    """Loads a weights file into a model, even if their batch norms are of different classes.
 
-    In a weights file, Keras names the weights of a list of layers after the classes. So
-    `model.load_weights` cannot read the file of a model with `keras.layers.BatchNormalization` into
-    the same model with `kerasbn.BatchNorm`, or the other way round. This function can. The two
-    models may also have a mixture of both classes. Everything else is as in `model.load_weights`,
-    which does the loading: the order of the layers counts, and their names do not.
+    In a weights file, Keras names the weights of a list of layers after the layers' classes. So
+    `model.load_weights` cannot load the file of a model with `keras.layers.BatchNormalization` into
+    the same model with `kerasbn.BatchNorm`, or the other way round. This function can. Both models
+    may also mix the two classes. The function calls `model.load_weights`, so everything else is
+    the same. For example, the order of the layers counts, and their names do not.
 
-    The function changes all weights or none: if the file does not fit, the model keeps its weights.
-    It needs temporary disk space for the weights of the model, and for those of the file if groups
-    have to be renamed.
+    The function changes all weights or none. If the file does not fit, the model keeps its weights.
+    The function needs temporary disk space for the weights of the model. If it has to rename
+    groups, it also needs space for those of the file.
 
-    An option that adds weights must be on in both models or in neither: `renorm`, `debias` and
-    `momentum=None`. There is no default for a moving average that the file lacks. A file that has
-    more weights than a batch norm does not fit either. The file contains neither options nor names
+    The options `renorm`, `debias` and `momentum=None` add weights. Such an option must be on in
+    both models or in neither: there is no default for a moving average that the file lacks, and the
+    file must not have more weights than the batch norm. The file contains neither options nor names
     of weights, so a `gamma` fits a `beta` of the same shape.
 
-    If the file mixes both classes in one list of layers, it does not say in which order they are.
-    Such a file fits a model with the same mixture. It also fits a model whose batch norms have the
-    same names, such as the result of `from_keras`.
+    If the file mixes both classes in one list of layers, it does not contain their order. Such a
+    file fits a model with the same mixture. It also fits a model whose batch norms have the same
+    names, such as the result of `from_keras`.
 
     Args:
-        model: Built model of any kind. Partly frozen models are loaded completely.
-        path: File that `model.save_weights` wrote, with a name that ends in `.weights.h5`. With
-            `max_shard_size`, the name ends in `.weights.json`, and the shards are next to it.
+        model: Built model of any kind. Frozen layers are loaded too.
+        path: File that `model.save_weights` wrote. Its name ends in `.weights.h5`, or in
+            `.weights.json` for a file with shards. The shards must be in the same folder.
 
     Raises:
         FileNotFoundError: If the file or one of its shards does not exist.
@@ -66,19 +66,19 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
     check_weights(model)
     if not model.built:
         raise ValueError(
-            f"Expected a model that has been called. Received: model '{model.name}', of which only "
-            "the layers are built. Call it once on a batch. If it has no `call`, pass the models "
-            "inside it one by one."
+            f"Expected a model that has been called. Received: model '{model.name}', whose layers "
+            "are built but which was never called. Call it once on a batch. If it has no `call`, "
+            "pass the models inside it one by one."
         )
     path = _checked_path(path)
     with tempfile.TemporaryDirectory() as folder:
         backup = Path(folder, "backup.weights.json")
-        # With shards, even a single one, Keras also writes the order of the layers.
+        # With `max_shard_size`, Keras also writes the order of the layers.
         model.save_weights(backup, max_shard_size=1e6)
         with opened(backup) as expected, _opened(path) as saved:
             pairing = pair(expected, saved)
             misfits = _misfits(model, pairing)
-            # Keras only warns if a list inside another list is missing, and loads the rest.
+            # If a list inside another list is missing, Keras only warns and loads the rest.
             skipped = any("/container" in group.path for group in pairing.missing)
             skipped = skipped or bool(pairing.problems)
             used = {node.path for _, node in pairing.pairs}
@@ -92,7 +92,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
 
 
 def _load_or_restore(model, path, source, backup, misfits, skipped):
-    # Keras decides what fits, because layers may override what they save and load.
+    # Keras decides whether the file fits, because layers may override how they save and load.
     try:
         model.load_weights(source)
         if skipped:
@@ -110,7 +110,7 @@ def _load_or_restore(model, path, source, backup, misfits, skipped):
 
 
 def _misfits(model: keras.Model, pairing: Pairing) -> list[str]:
-    """A sentence about each group of the model that the file does not fit."""
+    """One sentence for each group of the model that does not fit the file."""
     norms = {norm.name: norm for norm in batch_norms(model)}
     found = list(pairing.problems)
     for group in pairing.missing:
@@ -138,7 +138,7 @@ def _named(group: Node) -> str:
 
 
 def _warn_unused(model, path, unused):
-    # A compiled model's file also has the state of its optimizer.
+    # The file of a compiled model also contains the state of its optimizer.
     paths = [node.path for node in unused if node.path.split("/")[-1] != "optimizer"]
     if paths:
         warnings.warn(
@@ -179,7 +179,7 @@ def _checked_path(path: str | os.PathLike[str]) -> Path:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Node]:
-    """Opens a weights file as `opened` does. The errors say what is wrong with the file."""
+    """Opens a weights file as `opened` does, with errors that explain the problem."""
     name = os.fspath(path)
     with contextlib.ExitStack() as stack:
         try:
@@ -192,7 +192,7 @@ def _opened(path: Path) -> Iterator[Node]:
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"Expected a file that model.save_weights wrote. Received: {name!r}, which cannot "
-                f"be read. It may be incomplete. The reason: {error}"
+                f"be read. It may be incomplete. The error was: {error}"
             ) from error
         if not any(root.with_values()):
             legacy = path.suffix == ".h5" and _is_legacy(path)

@@ -208,7 +208,9 @@ def _start(threads):
     rest = {name: versions.pop(name) for name in ("code", "cpu", "kernel")}
     for name in ("torch", "jax"):
         versions[name] = metadata.version(name) if util.find_spec(name) else ""
-    return {"threads": threads, **versions, **rest, "commit": provenance.commit()}
+    kernel = rest.pop("kernel")  # a newer column, and therefore the last one
+    commit = provenance.commit()
+    return {"threads": threads, **versions, **rest, "commit": commit, "kernel": kernel}
 
 
 def _shape(text):

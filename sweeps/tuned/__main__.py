@@ -1,19 +1,19 @@
 """How many steps does batch norm save if each network has its own learning rate?
 
-The study has two parts. The first selects a learning rate for each depth and arm: it trains with
-every rate of --learning_rate, and measures the steps to the target on a validation set. The second
-reports the steps to the target on the test set, with new seeds, at the selected rate and at the
-published rate, 0.01.
+The study has two parts. The selection chooses a learning rate for each depth and arm: it trains
+with every rate of --learning_rate, and measures the steps to the target on a validation set. The
+report measures the steps to the target on the test set, with new seeds. It does so at the selected
+rate and at the published rate, 0.01.
 
 Varied: depth, arm and learning rate. The networks are those of the depth study. The validation set
 is a sixth of the training images. It is drawn once, and no network of this study trains on it.
 
-Held constant: as in the depth study, he_normal kernels, Adam and batches of 500. Selection has a
-budget of 150 steps and six seeds, and the report has 1,000 steps and ten other seeds.
+Held constant: as in the depth study, he_normal kernels, Adam and batches of 500. The selection has
+a budget of 150 steps and six seeds. The report has a budget of 1,000 steps and ten other seeds.
 
 Claims: With tuned rates, plain networks still need more steps as depth grows, and networks with
-batch norm do not. Most of the steps that batch norm saves at the published rate are saved by tuning
-the plain network's rate, too. Batch norm widens the range of rates that train.
+batch norm do not. Tuning the plain network's rate also saves most of the steps that batch norm
+saves at the published rate. Batch norm widens the range of learning rates that train.
 
 Sources: D. Choi et al., "On Empirical Comparisons of Optimizers for Deep Learning" (2019).
 P. T. Sivaprasad et al., "Optimizer Benchmarking Needs to Account for Hyperparameter Tuning" (2020).
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
-_VALIDATION_SHARE = 6  # one of so many training images
+_VALIDATION_SHARE = 6  # one in six training images is for validation
 
 
 def define_flags(values: absl_flags.FlagValues) -> None:
@@ -48,7 +48,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     define.integer(
         "report_seeds",
         10,
-        "Number of seeds of the report. They follow those of the selection, so they are new.",
+        "Number of seeds of the report. They follow the seeds of the selection, so they are new.",
         at_least=1,
     )
     define.integer(
@@ -60,8 +60,8 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     define.integer(
         "exact_until",
         40,
-        "Number of steps after each of which the selection checks the target. After that, it "
-        "checks every --eval_every steps.",
+        "Last step up to which the selection checks the target after every step. Later, it checks "
+        "every --eval_every steps.",
         at_least=0,
     )
     define.integer(
@@ -73,11 +73,11 @@ def define_flags(values: absl_flags.FlagValues) -> None:
 
 
 def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
-    """The selection: one trial per depth, arm, learning rate and seed. Deepest first."""
+    """The trials of the selection, one per depth, arm, learning rate and seed. Deepest first."""
     if values.eval_every > values.tuning_steps:
         raise UserError(
             f"--eval_every={values.eval_every} is more than --tuning_steps={values.tuning_steps}, "
-            "so the target might never be checked. Choose a smaller one."
+            "so the target might never be checked. Choose a smaller --eval_every."
         )
     return [
         _trial(values, data, depth, batch_norm, rate, seed, evaluated_on="validation")
@@ -89,7 +89,7 @@ def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
 
 
 def follow_up(values: absl_flags.FlagValues, data: DataSize, finished: pd.DataFrame) -> list[Trial]:
-    """The report: trials at the selected and at the published rate, on the test set."""
+    """The trials of the report: at the selected and at the published rate, on the test set."""
     from sweeps.tuned import selection
 
     grid = trials(values, data)
@@ -129,13 +129,16 @@ def report(tables: Tables) -> pd.DataFrame:
     """Steps of the report, one row per depth, arm and rate.
 
     Columns:
-        depth, batch_norm: The network.
+        depth: Number of hidden layers.
+        batch_norm: Whether the network has batch norm.
         evaluated_on: "test".
         rate: "published" or "tuned".
         learning_rate: The learning rate.
-        median_steps, low, high: Median steps to the target, with its 95% interval. Infinite for a
-            miss.
-        reached, total: Number of seeds that reach the target, and of all.
+        median_steps: Median steps to the target. A miss counts as infinite.
+        low: Lower end of the median's 95% interval.
+        high: Upper end of the median's 95% interval.
+        reached: Number of seeds that reach the target.
+        total: Number of seeds.
     """
     import numpy as np
     import pandas as pd
@@ -162,9 +165,9 @@ def report(tables: Tables) -> pd.DataFrame:
 
 
 def medians(tables: Tables) -> pd.DataFrame:
-    """The table to print: per depth, the selected rates and the steps on the test set.
+    """The table to print, with the selected rates and the steps on the test set by depth.
 
-    Before the second part has run, it has the steps on the validation set.
+    Before the report has run, it shows the steps on the validation set instead.
     """
     import pandas as pd
 
@@ -193,9 +196,9 @@ def medians(tables: Tables) -> pd.DataFrame:
 
 
 def draw(tables: Tables, folder: Path) -> list[Path]:
-    """Draws steps by rate, steps by depth at the published and tuned rates, and by tuning budget.
+    """Draws the steps by rate, by depth and by tuning budget.
 
-    Also writes the selection, the report and the tuning budgets as tables.
+    It also writes the selection, the report and the tuning budgets as tables.
     """
     from sweeps.harness.results.store import write_whole
     from sweeps.tuned import charts, selection
@@ -234,9 +237,9 @@ STUDY = Study(
             "run that missed the target."
         ),
         "steps_by_budget.png": (
-            "How many rates must one try to come close to the best? Left: the median, over all "
-            "choices of so many rates, of the fewest steps. Right: the share of the choices that "
-            "reach the target at all."
+            "How many rates must you try to come close to the best? For each number of rates, the "
+            "charts consider all choices of that many rates. Left: the fewest steps of a choice, "
+            "as a median over choices. Right: the share of choices that reach the target at all."
         ),
     },
     quick={
@@ -256,11 +259,11 @@ STUDY = Study(
         "learning_rate": "Learning rates of Adam to select from, separated by commas.",
         "seeds": "Number of seeds of the selection, 0 to N-1. The claims need six.",
         "max_steps": "Budget of a trial of the report, in training steps. A trial that needs more "
-        "counts as a miss.",
+        "steps counts as a miss.",
         "eval_every": "Steps between two checks of the target in the selection, after the first "
         "--exact_until steps. The report checks it after every step.",
-        "target_accuracy": "Share of the validation set, and then of the test set, to classify "
-        "correctly, above 0 and at most 1. Default: 0.9, and 0.8 on Fashion-MNIST.",
+        "target_accuracy": "Accuracy to reach, on the validation set in the selection and on the "
+        "test set in the report. Above 0 and at most 1. Default: 0.9, and 0.8 on Fashion-MNIST.",
     },
     define_flags=define_flags,
 )

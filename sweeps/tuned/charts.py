@@ -73,7 +73,7 @@ def steps_by_depth(trials: pd.DataFrame, path: Path) -> Path:
 
 
 def steps_by_budget(trials: pd.DataFrame, path: Path) -> Path:
-    """Draws the steps of the deepest networks by the number of rates that were tried."""
+    """Draws the steps of the deepest networks by the number of rates tried."""
     budgets = selection.by_budget(trials)
     deepest = budgets[budgets.depth == budgets.depth.max()]
     validation = selection.on("validation", trials)

@@ -1,7 +1,7 @@
 """Claims about networks whose learning rates are tuned per arm and depth.
 
-Rates are selected on the validation set. Every number of claims 26 and 27 is from other seeds and
-from the test set.
+Rates are selected on the validation set. The numbers of claims 26 and 27 come from the test
+set, with other seeds.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class _Report(NamedTuple):
 
     Attributes:
         trials: Trials on the test set.
-        selected: The selection, one row per depth and arm; see `selection.table`.
+        selected: Selection with one row per depth and arm, see `selection.table`.
         rates: Lowest and highest rate of the grid.
     """
 
@@ -143,7 +143,7 @@ class _Report(NamedTuple):
 
     @classmethod
     def of(cls, tables: StudyTables) -> _Report:
-        """Reads the report. Raises an UndecidedError if there is no selection or no report."""
+        """Reads the report. Raises an UndecidedError without a selection or without a report."""
         every = _trials(tables)
         selected = selection.table(_validation(tables))
         trials = selection.on("test", every)
@@ -167,7 +167,7 @@ class _Report(NamedTuple):
         return self._at(depth, arm, selection.PUBLISHED)
 
     def rows(self) -> list[dict[str, str]]:
-        """A row for each depth and arm, for the table below the claim."""
+        """The table below the claim, with one row per depth and arm."""
         return [
             {
                 "Hidden layers": str(depth),
@@ -181,7 +181,7 @@ class _Report(NamedTuple):
         ]
 
     def with_notes(self, verdict: str, networks: list[tuple[int, bool]]) -> str:
-        """The verdict, with a note on each of these networks whose selection is questionable."""
+        """The verdict, with a note on those of the networks whose selection is questionable."""
         words = [
             f"{note} {listed(_named(*network) for network in found)}"
             for note, is_so in (
@@ -220,7 +220,7 @@ class _Report(NamedTuple):
 
 
 def _verdict(check, name):
-    """The verdict on a claim about a single number, which has this name."""
+    """The verdict on a claim about a single number. `name` is the number's name."""
     if check.holds is None:
         return undecided({name: check})
     return REPRODUCED if check.holds else NOT_REPRODUCED
@@ -245,7 +245,7 @@ def _validation(tables):
 
 
 def _range(arm, rates, table):
-    """The tolerated rates of an arm and the number of rates that reach the target, in words."""
+    """A clause with an arm's tolerated rates and its number of rates that reach the target."""
     medians = table.median(axis=1).to_numpy()
     low, high = selection.tolerated(rates, medians)
     edge = ", the end of the grid" if rates.min() == low or rates.max() == high else ""
@@ -260,13 +260,13 @@ def _named(depth, arm):
 
 
 def _share(tuned_plain, tuned_normed, plain, normed):
-    """The share of the saved steps that tuning saves. NaN where batch norm saves none."""
+    """The share of the steps saved by batch norm that tuning saves. NaN if it saves none."""
     saved = plain - normed
     return np.where(saved > 0, 1 - (tuned_plain - tuned_normed) / saved, np.nan)
 
 
 def _share_of_log(tuned_plain, tuned_normed, plain, normed):
-    """The same share of the logarithm of the ratio of steps."""
+    """The same share, computed with the logarithm of the ratio of steps."""
     saved = np.log(plain / normed)
     return np.where(saved > 0, 1 - np.log(tuned_plain / tuned_normed) / saved, np.nan)
 

@@ -28,7 +28,8 @@ def on(evaluation_set: str, trials: pd.DataFrame) -> pd.DataFrame:
 def steps_by_rate(trials: pd.DataFrame) -> pd.DataFrame:
     """Steps to the target of one network: a row per rate, ascending, and a column per seed.
 
-    A miss is infinite. Seeds that lack a rate are left out, so that all rates have the same seeds.
+    A miss is infinite. Seeds without a trial at some rate are left out, so that all rates have the
+    same seeds.
     """
     values = trials.assign(steps=with_misses(trials.steps_to_target))
     table = values.pivot(index="learning_rate", columns="seed", values="steps")
@@ -36,10 +37,10 @@ def steps_by_rate(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def best(steps: np.ndarray) -> int:
-    """The position of the rate to select: the one with the smallest median.
+    """The position of the rate with the smallest median.
 
-    If several rates have the smallest median, the lowest of them is selected. If no median is
-    finite, the lowest of the rates at which most seeds reach the target is selected.
+    Ties go to the lowest rate. If no median is finite, it is the position of the rate at which most
+    seeds reach the target.
 
     Args:
         steps: Array of shape (rates, seeds), with the rates in ascending order.
@@ -62,16 +63,22 @@ def table(trials: pd.DataFrame) -> pd.DataFrame:
     """The selected rate of each network with its evidence, one row per depth and arm.
 
     Columns:
-        depth, batch_norm: The network.
+        depth: Number of hidden layers.
+        batch_norm: Whether the network has batch norm.
         evaluated_on: "validation".
         learning_rate: The selected rate.
         at_edge: Whether it is the lowest or the highest rate of the grid.
-        median_steps, low, high: Median steps to the target at the selected rate, with its 95%
-            interval. Infinite for a miss.
-        reached, total: Number of seeds that reach the target at the selected rate, and of all.
-        lowest_tolerated, highest_tolerated: Ends of the range of rates whose median is at most
-            twice the smallest. Blank if no median is finite.
-        tolerance, tolerance_low, tolerance_high: Their ratio, with its 95% interval.
+        median_steps: Median steps to the target at the selected rate. A miss counts as infinite.
+        low: Lower end of the median's 95% interval.
+        high: Upper end of the median's 95% interval.
+        reached: Number of seeds that reach the target at the selected rate.
+        total: Number of seeds.
+        lowest_tolerated: Lowest rate whose median is at most twice the smallest. Blank if no median
+            is finite.
+        highest_tolerated: Highest such rate.
+        tolerance: `highest_tolerated` divided by `lowest_tolerated`.
+        tolerance_low: Lower end of the tolerance's 95% interval.
+        tolerance_high: Upper end of the tolerance's 95% interval.
     """
     return pd.DataFrame(
         [{**network, **_selected(steps)} for network, steps in _networks(trials)],
@@ -97,12 +104,13 @@ def mixed(trials: pd.DataFrame) -> bool:
 
 
 def by_budget(trials: pd.DataFrame) -> pd.DataFrame:
-    """The steps that a tuning budget of k rates buys, over all subsets of k rates of the grid.
+    """The steps after tuning with a budget of k rates, over all subsets of k rates of the grid.
 
     Columns:
-        depth, batch_norm: The network.
+        depth: Number of hidden layers.
+        batch_norm: Whether the network has batch norm.
         evaluated_on: "validation".
-        rates: Number k of rates to try.
+        rates: Number k of rates that are tried.
         subsets: Number of subsets of k rates.
         reaching: Share of the subsets in which some rate has a finite median.
         median_steps: Median, over the subsets, of the smallest median in the subset.
@@ -130,7 +138,7 @@ def tolerated(rates: np.ndarray, medians: np.ndarray) -> tuple[np.ndarray, np.nd
     """The lowest and the highest rate whose median is at most twice the smallest.
 
     Args:
-        rates: The rates.
+        rates: Array of shape (rates,).
         medians: Array of shape (rates, ...).
 
     Returns:
@@ -151,9 +159,9 @@ def tolerance(rates: np.ndarray, medians: np.ndarray) -> np.ndarray:
 
 
 def _networks(trials):
-    """The depth and arm of each network, and its steps on the validation set.
+    """Yields the depth and arm of each network, and its steps on the validation set.
 
-    There are none if the trials have different settings, because no selection may mix them.
+    It yields nothing if the trials differ in other settings, because a selection must not mix them.
     """
     if mixed(trials):
         return

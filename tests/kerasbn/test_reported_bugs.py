@@ -187,12 +187,18 @@ class TestExactness:
         assert_close(layer.moving_variance, variance, 1e-3)
 
     def test_huge_values_at_the_moving_mean(self, run, mode):
-        """tensorflow/tensorflow#117318: XLA returns -1e10 in place of 0 for x = mean = 1e15."""
+        """tensorflow/tensorflow#117318: XLA returns -1e10 in place of 0 for x = mean = 1e15.
+
+        float32 knows x and the mean to 1e8, which is 4e9 standard deviations here. Under XLA, the
+        error stays below that.
+        """
         x, layer = np.full((3, 1), 1e15, "float32"), BatchNorm()
         layer.build(x.shape)
         layer.moving_mean.assign([1e15])
         layer.moving_variance.assign([0.0])
-        assert np.all(run(layer, x, training=False, mode=mode).y == 0)
+        y = run(layer, x, training=False, mode=mode).y
+        unit = 1e15 * np.finfo("float32").eps / np.sqrt(layer.epsilon)
+        assert np.all(np.abs(y) <= (unit if mode in ("xla", "jit") else 0))
 
     def test_training_on_pixels(self, assert_close):
         """keras-team/keras#19072: networks with batch norm do not learn in steps under XLA."""

@@ -1,7 +1,8 @@
-"""Loads the native kernel, a small C library, and says why where that fails.
+"""Loads the native kernel, a small C library, and gives the reason if that fails.
 
-`batch_norm.c` explains the algorithm and `tensorflow.c` the operations. setup.py builds the library
-where there is a C compiler. Without it everything works, only slower.
+`batch_norm.c` explains the algorithm. `tensorflow.c` and `xla.c` define the operations for
+TensorFlow and JAX. setup.py builds the library if there is a C compiler. Without the library,
+everything works, only slower.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class Status(NamedTuple):
 
     Attributes:
         used: Whether the kernel is used for training on the CPU.
-        reason: The instruction set and the number of threads, or why the kernel is not used.
-        instruction_set: The instruction set, or "" if the kernel is not used.
+        reason: Instruction set and number of threads, or the reason why the kernel is not used.
+        instruction_set: Name of the instruction set, or "" if the kernel is not used.
     """
 
     used: bool
@@ -41,8 +42,8 @@ class Library(NamedTuple):
     """The loaded library.
 
     Attributes:
-        symbols: The exported C functions of the library.
-        operations: The Python functions that TensorFlow made for the operations. `None` on JAX.
+        symbols: Exported C functions of the library.
+        operations: Python functions that TensorFlow made for the operations. `None` on JAX.
     """
 
     symbols: ctypes.CDLL
@@ -109,7 +110,7 @@ def _problem_of_file(path: Path) -> str | None:
 
 
 def _is_cut_short(content: bytes) -> bool:
-    """Whether an ELF file ends before the table of its sections does, the last thing in it."""
+    """Whether the table of sections, the last part of an ELF file, is incomplete."""
     if content[:6] != b"\x7fELF\x02\x01":  # 64 bits, little-endian
         return False
     (offset,) = struct.unpack_from("<Q", content, 40)
@@ -127,7 +128,7 @@ def _usable_cores() -> int:
 @functools.cache
 def _warn(reason: str) -> None:
     warnings.warn(
-        f"kerasbn does without its native kernel and is slower: {reason}. Set "
-        f"{sources.VARIABLE}=0 to do without it and without this warning.",
+        f"kerasbn runs without its native kernel, so training is slower: {reason}. To avoid this "
+        f"warning, set {sources.VARIABLE}=0.",
         stacklevel=2,
     )

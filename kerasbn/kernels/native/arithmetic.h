@@ -7,8 +7,7 @@ batch_norm.c explains the algorithm and includes this file once for each combina
     BYTES         size of a vector register
     TILE          vectors to work on at a time: as many as the registers hold
 
-No result depends on BYTES and TILE: a sum is always taken over the same values in the same
-order. */
+BYTES and TILE do not change results, because each sum adds the same values in the same order. */
 
 #define vector NAMED(vector)
 typedef REAL vector __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
@@ -18,8 +17,8 @@ typedef REAL vector __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), ma
 
 /* ---------------------------------------------------------------- lines: features last */
 
-/* Mean of x - pivot and sum of squares around it in each lane, over a block of lines; `count`
-vectors of lanes. Two passes: the second finds its data in the cache. */
+/* Mean of x - pivot and sum of squares around it in each lane, over a block of lines. `count` is
+the number of vectors of lanes. There are two passes, and the second finds its data in the cache. */
 static inline __attribute__((always_inline)) void NAMED(tile_moments)(
     int count, const REAL *x, int64_t lines, int64_t stride, const REAL *pivot, REAL *mean,
     REAL *spread) {
@@ -68,8 +67,8 @@ static inline __attribute__((always_inline)) void NAMED(tile_products)(
     }
 }
 
-/* Calls `call` with the first lane and the number of vectors, for all lanes. The last vector may
-overlap the one before it: both compute the same values. */
+/* Runs `call(vectors)` for tiles that cover all lanes. `lane` is the first lane of a tile. The last
+vector may overlap the one before it, because both compute the same values. */
 #define FOR_EACH_TILE(lanes, call)                                                                 \
     do {                                                                                           \
         int64_t lane = 0;                                                                          \
@@ -83,7 +82,7 @@ overlap the one before it: both compute the same values. */
         }                                                                                          \
     } while (0)
 
-/* Adds the moments of some lines to `mean` and `spread`, one of each for each of the lanes. */
+/* Adds the moments of some lines to `mean` and `spread`, which have one value per lane. */
 static void NAMED(add_line_moments)(const REAL *x, int64_t lines, int64_t stride, int64_t lanes,
                                     const REAL *pivot, REAL *scratch, double *mean,
                                     double *spread) {
@@ -125,8 +124,8 @@ static void NAMED(add_line_products)(const REAL *dy, const REAL *x, int64_t line
     }
 }
 
-/* y = ((x - pivot) - delta) slope + beta. The overlapping last vector is computed first and stored
-last, because y may be x. */
+/* y = ((x - pivot) - delta) slope + beta. The last vector may overlap the one before it. It is
+computed first and stored last, because y may be x. */
 static void NAMED(normalize_lines)(const REAL *x, REAL *y, int64_t lines, int64_t stride,
                                    int64_t lanes, const REAL *pivot, const REAL *delta,
                                    const REAL *slope, const REAL *beta) {
@@ -168,8 +167,8 @@ static void NAMED(differentiate_lines)(const REAL *dy, const REAL *x, REAL *dx, 
 
 /* ------------------------------------------------------------- planes: channels first */
 
-/* The sums over planes use 64 bytes of vectors on every processor, so that their order is the same:
-as many registers as that takes. */
+/* Sums over planes use 64 bytes of vectors on every processor, in as many registers as needed. So
+their order is the same everywhere. */
 #define GROUP (64 / BYTES)
 #define SPAN (GROUP * WIDTH)
 
@@ -181,11 +180,11 @@ static inline double NAMED(total)(const vector *v) {
     return (double)total;
 }
 
-/* Adds the moments of the channel's n values in each of some planes, which are `stride` apart. */
+/* Adds the moments of one channel's values: n in each of some planes that are `stride` apart. */
 static void NAMED(add_plane_moments)(const REAL *x, int64_t planes, int64_t stride, int64_t n,
                                      REAL pivot, double before, double *mean, double *spread) {
     vector sum[GROUP] = {{0}}, square[GROUP] = {{0}};
-    double rest = 0, square_rest = 0; /* a whole block, where planes are small */
+    double rest = 0, square_rest = 0; /* double: may hold a whole block of small planes */
     for (int64_t o = 0; o < planes; o++) {
         const REAL *plane = x + o * stride;
         int64_t i = 0;

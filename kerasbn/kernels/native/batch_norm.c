@@ -1,36 +1,35 @@
 /* Batch norm in training, in as few passes over memory as the formulas allow.
 
-Forward, for each channel with m values x, a pivot p (its first value) and d = x - p:
+Forward pass, for a channel with m values x, where the pivot p is its first value and d = x - p:
 
     delta    = 1/m sum d
     variance = 1/m sum (d - delta)^2
     y        = (d - delta) gamma / sqrt(variance + epsilon) + beta
 
-Backward, with x_hat = (d - delta) / sqrt(variance + epsilon):
+Backward pass, with x_hat = (d - delta) / sqrt(variance + epsilon):
 
     dbeta = sum dy    dgamma = sum dy x_hat
     dx    = gamma / sqrt(variance + epsilon) (dy - dbeta/m - x_hat dgamma/m)
 
-Exactness. All arithmetic has the magnitude of the channel's spread and not of its mean, because
-the pivot is subtracted first. The variance needs the mean before it can be summed. So the input is
-cut into blocks that fit the cache. Each block is summed twice, first for its mean and then for the
-squares around that mean, and the blocks' results are merged in double precision by the formula of
-Chan, Golub and LeVeque (1979):
+Exactness. The pivot is subtracted first, so rounding errors scale with the channel's spread and not
+with its mean. The sum for the variance needs the mean first. So the input is cut into blocks that
+fit the cache. Each block is summed twice, first for its mean and then for the squares around that
+mean. The formula of Chan, Golub and LeVeque (1979) merges the blocks' results in double precision:
 
     mean   = mean_a + (mean_b - mean_a) n_b / n
     spread = spread_a + spread_b + (mean_b - mean_a)^2 n_a n_b / n,     n = n_a + n_b
 
 So x is read from memory once for the statistics and once for the output.
 
-Speed. The processor adds 4 to 16 neighbouring numbers with one instruction.
-- Features last: neighbours are different channels, so each of them keeps its own sum. They are the
-  lanes of a line. A row of a few channels would leave most of a register empty, so several rows
-  are taken as one line, and their lanes are merged at the end. Rows that fill no whole line
-  are handled one value at a time.
-- Channels first: neighbours are values of one channel, a plane.
+Speed. The processor adds 4 to 16 neighbouring float32 numbers with one instruction.
+- Features last: neighbours are different channels. They are the lanes of a line, and each lane has
+  its own sum. A row of a few channels would leave most of a register empty, so several rows form
+  one line, and their lanes are merged at the end. Leftover rows that do not fill a line are handled
+  one value at a time.
+- Channels first: neighbours are values of one channel. They form a plane.
 
-Determinism. How the input is cut depends on its shape alone. Parts run in any order and in any
-thread, and their results are merged in a fixed order. Multiplications and additions are not fused
+Determinism. The cuts depend only on the shape of the input. Parts run in any order and in any
+thread, but their results are merged in a fixed order. Multiplications and additions are not fused
 (-ffp-contract=off). So the result has the same bits in every run, with any number of threads and
 with any instruction set. */
 
@@ -43,22 +42,22 @@ with any instruction set. */
 #include "pool.h"
 
 enum {
-    BLOCK = 64,          /* lines that are summed twice before the next ones */
-    LINE = 64,           /* values that a line of several rows has at least */
+    BLOCK = 64,          /* lines in a block */
+    LINE = 64,           /* smallest number of values in a line of several rows */
     LANES_EACH = 512,    /* lanes in one part of a line */
-    MOST_LANES = 1024,   /* lanes in the last part: less than twice as many */
-    PLANE_BLOCK = 4096,  /* values of planes that are summed twice before the next ones */
+    MOST_LANES = 1024,   /* limit for the last part, which has less than twice as many */
+    PLANE_BLOCK = 4096,  /* largest number of values in a block of planes */
     PART = 8192,         /* values that make a part worth its overhead */
-    MOST_PARTS = 32,     /* parts to cut the lines into */
-    ALONE = 50000        /* values up to which other threads are no help */
+    MOST_PARTS = 32,     /* parts to aim for */
+    ALONE = 50000        /* up to this many values, other threads do not help */
 };
 
-/* ---------------------------------------------------------------- how the input is cut */
+/* ---------------------------------------------------------------- cuts of the input */
 
 typedef struct {
     int64_t repeat; /* rows in a line */
     int64_t lines, lanes;
-    int64_t rest; /* rows that fill no line */
+    int64_t rest; /* leftover rows that do not fill a line */
     int64_t line_parts, lines_each, lane_parts;
 } Lines;
 
@@ -99,8 +98,8 @@ static int64_t lines_of_part(const Lines *l, int64_t part) {
 
 /* One part of the lines. */
 typedef struct {
-    int64_t row;   /* which part of the lines */
-    int64_t start; /* its first value in the tensor */
+    int64_t row;   /* number of the part among the parts of the lines */
+    int64_t start; /* position of its first value in the tensor */
     int64_t lines, lane, lanes;
 } Rectangle;
 
@@ -131,7 +130,7 @@ static Column column(const Planes *p, const Layout *layout, int64_t i) {
     return c;
 }
 
-/* The blocks of such a part: several small planes, or a piece of a large one. */
+/* Iterator over the blocks of a column. A block is several small planes or part of a large one. */
 typedef struct {
     const Column *column;
     int64_t inner;
@@ -177,7 +176,8 @@ static void run(int64_t parts, void (*work)(void *, int64_t), void *context,
         work(context, i);
 }
 
-/* Adds n values with this mean and sum of squares to `before` others, for each channel or lane. */
+/* Merges the moments of n values into those of `before` other values, for each channel or lane. The
+moments are the mean and the sum of squares around it. */
 static inline void merge_all(int64_t channels, double before, double *mean, double *spread,
                              double n, const double *other_mean, const double *other_spread) {
     double share = n / (before + n), cross = before * share;
@@ -193,8 +193,8 @@ static inline void merge(double before, double *mean, double *spread, double n, 
     merge_all(1, before, mean, spread, n, &other_mean, &other_spread);
 }
 
-/* Memory for intermediate results: two sums for each lane of each part, two for each channel, and
-some arrays with a value per lane. */
+/* Memory for intermediate results: two sums for each lane of each part, two sums for each channel,
+and arrays with one value per lane. */
 typedef struct {
     void *all, *lanes;
     double *first, *second, *total_first, *total_second;
@@ -354,7 +354,7 @@ int kerasbn_layout(int64_t rank, const int64_t *sizes, const int64_t *kept, Layo
     return 0;
 }
 
-/* Found in the file by the loader, which compares it with the sources beside it. */
+/* The loader looks for this text in the library file, and compares it with the sources. */
 #ifndef KERASBN_SOURCES
 #define KERASBN_SOURCES "unknown"
 #endif

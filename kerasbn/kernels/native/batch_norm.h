@@ -1,10 +1,10 @@
 /* Batch norm in training: the forward pass and its gradient.
 
-A tensor is seen as (outer, channels, inner) in row-major order. Features last: inner is 1.
-Channels first: outer is the batch, inner the number of pixels. Each channel is normalized over
-the m = outer * inner values that it has.
+A tensor is treated as an array of shape (outer, channels, inner) in row-major order. With features
+last, inner is 1. With channels first, outer is the batch size and inner the number of pixels. Each
+channel is normalized over its m = outer * inner values.
 
-These functions know nothing of TensorFlow and JAX. They may run in several threads at once. */
+These functions do not depend on TensorFlow or JAX. Several threads may call them at once. */
 
 #ifndef KERASBN_BATCH_NORM_H
 #define KERASBN_BATCH_NORM_H
@@ -17,20 +17,20 @@ typedef struct {
     int64_t outer, channels, inner;
 } Layout;
 
-/* Finds the layout from the sizes of x and of gamma, which has size 1 on the axes that are reduced.
-Returns 0, or -1 if they don't fit. */
+/* Finds the layout from the sizes of x and of gamma. gamma has size 1 on the reduced axes. Returns
+0, or -1 if the sizes don't fit. */
 int kerasbn_layout(int64_t rank, const int64_t *sizes, const int64_t *kept, Layout *layout);
 
-/* Messages of both frameworks' operations. */
+/* Error messages of the operations for both frameworks. */
 #define WRONG_LAYOUT                                                                               \
     "gamma must have the rank of x, the sizes of x on one or several neighbouring axes, and size " \
     "1 on all others"
 #define WRONG_SIZES "dy must have the size of x; beta and the statistics must have that of gamma"
 #define NO_MEMORY "no memory for the intermediate results of batch norm"
 
-/* All pointers are to values of the same Type; x, y and dy, dx hold the whole tensor, the others
-one value per channel. y may be x. The batch mean is pivot + delta, kept as two numbers because a
-float32 sum of them loses the digits that a large mean pushes out. */
+/* All pointers are to values of this Type. x and y hold the whole tensor, and the others hold one
+value per channel. y may be x. The batch mean is pivot + delta. The two numbers are kept apart,
+because their float32 sum drops digits if the mean is large. */
 typedef struct {
     Type type;
     Layout layout;
@@ -39,7 +39,8 @@ typedef struct {
     void *y, *mean, *variance, *pivot, *delta;
 } Forward;
 
-/* dx may be dy or x. */
+/* dy, x and dx hold the whole tensor, and the others hold one value per channel. dx may be dy or
+x. */
 typedef struct {
     Type type;
     Layout layout;
@@ -52,8 +53,9 @@ typedef struct {
 int kerasbn_forward(const Forward *);
 int kerasbn_backward(const Backward *);
 
-/* The best instruction set that this processor has is used. For tests: how many it has, the name
-of the one in use, and a choice by number, from 0, the one that every processor has. */
+/* The kernel uses the best instruction set of the processor. These functions return the number of
+instruction sets that the processor has and the name of the one in use, and choose one by number.
+Number 0 is the one that every processor has. Only tests choose. */
 int kerasbn_instruction_sets(void);
 const char *kerasbn_instruction_set(void);
 void kerasbn_use_instruction_set(int);

@@ -1,9 +1,9 @@
 """The native kernel as JAX operations, differentiable in forward and reverse mode, to any order.
 
 JAX transposes the derivative of y to get gradients. So the derivative is a primitive, and its
-transpose is the native backward pass. Each primitive has two lowerings: native calls on the CPU,
-and the plain formula on all other platforms. Derivatives of higher order and `jax.vmap` use the
-plain formula.
+transpose is the primitive of the gradients. On the CPU, the forward pass and the gradients are
+native calls. The plain formula does the rest: other platforms, forward-mode derivatives,
+derivatives of higher order, and `jax.vmap` of a derivative.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def load(path: Path) -> native.Library | str:
     """Loads the library and registers its functions with XLA. Returns the reason if that fails."""
     try:
         symbols = ctypes.CDLL(str(path))
-        jax.devices("cpu")  # starts the backend, so that a registration that fails can be reported
+        jax.devices("cpu")  # a failed registration raises an error only if the backend runs
         for name in _HANDLERS:
             jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(symbols, name)), "cpu")
     except (OSError, AttributeError, RuntimeError) as error:
@@ -46,7 +46,8 @@ def threads() -> int:
 def suits(x: jax.Array, axes: tuple[int, ...]) -> bool:
     """Whether the native kernel can normalize x over `axes`.
 
-    The axes that are kept must be neighbours.
+    The other axes, those of the features, must be neighbours. XLA cannot divide a native call among
+    several CPU devices.
     """
     kept = [a for a in range(x.ndim) if a not in axes]
     return (
@@ -68,7 +69,7 @@ def batch_normalize(
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _forward(axes, epsilon, x, gamma, beta):
-    """(y, mean, statistics)"""
+    """Returns y, the mean and the statistics."""
 
     def native(x, gamma, beta):
         results = [jax.ShapeDtypeStruct(t.shape, t.dtype) for t in (x, *[gamma] * 4)]
@@ -118,9 +119,9 @@ def _native_gradients(dy, x, gamma, *s, axes, epsilon):
 
 
 def _with_fresh_statistics(plain, linear):
-    """The plain formula as a function of its linear arguments, x and gamma alone.
+    """The plain formula as a function of only its linear arguments, x and gamma.
 
-    It computes the statistics again. They depend on x, and further derivatives must see that.
+    It recomputes the statistics, so that further derivatives include their dependence on x.
     """
 
     def function(*arguments, axes, epsilon):
@@ -137,7 +138,8 @@ def _define(primitive, plain, linear):
     Args:
         primitive: Primitive to define.
         plain: Plain formula with the same arguments.
-        linear: Number of arguments in which it is linear. x, gamma and the statistics follow.
+        linear: Number of leading arguments in which the primitive is linear. The arguments after
+            them are x, gamma and the statistics.
     """
     fresh = _with_fresh_statistics(plain, linear)
     count = linear + 2  # arguments of `fresh`
@@ -155,7 +157,7 @@ def _define(primitive, plain, linear):
         return jax.jvp(functools.partial(fresh, **settings), tuple(primals[:count]), directions)
 
     def batch(arguments, axes_of_batch, **settings):
-        # An outer transformation may differentiate the result.
+        # `fresh`, because an outer transformation may differentiate the result.
         function = functools.partial(fresh, **settings)
         results = jax.vmap(function, axes_of_batch[:count])(*arguments[:count])
         return results, [0] * len(results) if primitive.multiple_results else 0

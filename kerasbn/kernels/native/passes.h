@@ -1,10 +1,10 @@
 /* The forward and backward passes for one type and one instruction set; see batch_norm.c.
 
-Each pass has two parts that run in the pool, one over the input for the sums and one over the
-input for the output. Between them, the caller adds up the sums of the parts in a fixed order. */
+Each pass reads the input twice, first for the sums and then for the output. Both times, the pool
+runs the parts. In between, the caller adds up the sums of the parts in a fixed order. */
 
-/* What the parts of one operation share. Arrays have one value per lane, or per channel for
-planes. `first` and `second` hold the two sums of each part: mean and sum of squares, or the sums
+/* State that the parts of one operation share. Arrays have one value per lane, or for planes, per
+channel. `first` and `second` hold the two sums of each part: mean and sum of squares, or the sums
 of dy and of dy (x - mean). */
 typedef struct {
     Layout layout;
@@ -16,7 +16,7 @@ typedef struct {
     double *first, *second;
 } NAMED(Work);
 
-/* Values `repeat` times in a row, which is what the lanes of a line need. */
+/* Repeats values for the rows of a line, so that each lane has its channel's value. */
 static const REAL *NAMED(repeated)(const REAL *values, int64_t channels, int64_t repeat,
                                    REAL **room) {
     if (repeat == 1)
@@ -121,7 +121,7 @@ static void NAMED(plane_gradient)(void *context, int64_t i) {
 
 /* ---------------------------------------------------------------- whole passes */
 
-/* Mean of x - pivot and sum of squares around it, one of each per channel. */
+/* Mean of x - pivot and sum of squares around it, for each channel. */
 static void NAMED(moments)(NAMED(Work) *w, const REAL *pivot, double *mean, double *spread) {
     int64_t channels = w->layout.channels;
     memset(mean, 0, (size_t)channels * sizeof(double));
@@ -154,7 +154,7 @@ static void NAMED(moments)(NAMED(Work) *w, const REAL *pivot, double *mean, doub
              (double)(l->lines * l->repeat), mean + c, spread + c);
 }
 
-/* Sums of dy and of dy (x - mean), one of each per channel. */
+/* Sums of dy and of dy (x - mean), for each channel. */
 static void NAMED(products)(NAMED(Work) *w, const REAL *pivot, const REAL *delta, double *sum,
                             double *product) {
     int64_t channels = w->layout.channels;
@@ -204,7 +204,7 @@ static int NAMED(forward)(const Forward *f) {
     w.second = room.second;
     REAL *lanes = room.lanes, *slope = lanes;
     lanes += channels;
-    for (int64_t c = 0; c < channels; c++) /* the first value; y may overwrite it */
+    for (int64_t c = 0; c < channels; c++) /* copied, because y may overwrite it */
         pivot[c] = m > 0 ? x[c * f->layout.inner] : 0;
     w.pivot = NAMED(repeated)(pivot, channels, w.lines.repeat, &lanes);
     NAMED(moments)(&w, pivot, room.total_first, room.total_second);

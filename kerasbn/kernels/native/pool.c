@@ -1,12 +1,12 @@
 /* A small thread pool that several operations may use at once.
 
-The caller of kerasbn_run works on its job as well. It never waits for a thread to wake up: it takes
-item after item, sleeping workers join when they wake, and at the end it waits only for the items
-that workers have already begun. So a busy machine costs the help and nothing more, and two
-operations at once share the workers.
+The caller of kerasbn_run works on its job as well. It takes item after item and never waits for a
+thread to wake up. Sleeping workers join when they wake. At the end, the caller waits only for items
+that workers have already begun. So on a busy machine, a job only loses its helpers. Two operations
+that run at once share the workers.
 
-A job lives on the stack of its caller. A worker holds a job only between `users++` and `users--`,
-both under the lock, and the caller takes the job off the list before it waits for `users` to
+A job lives on the stack of its caller. A worker holds a job only between `users++` and `users--`.
+Both happen under the lock. The caller takes the job off the list before it waits for `users` to
 become 0.
 
 After a fork, the child has no workers. The handlers below give it an empty pool. */
@@ -24,18 +24,18 @@ typedef struct Job {
     int64_t count;
     atomic_llong next; /* the first item that nobody has begun */
     atomic_int users;  /* workers that hold the job */
-    int helpers;       /* the most workers that may hold it */
+    int helpers;       /* largest number of workers that may hold the job */
     struct Job *following;
 } Job;
 
-/* Pauses before a thread goes to sleep, about 20 microseconds: the next part of an operation
-usually follows within that time, and waking a thread takes longer. */
+/* Number of pauses before a thread goes to sleep, about 20 microseconds. The next part of an
+operation usually follows within that time, and waking a thread takes longer. */
 enum { PATIENCE = 1000 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t posted = PTHREAD_COND_INITIALIZER, finished = PTHREAD_COND_INITIALIZER;
-static Job *jobs;            /* guarded by lock, like the next one */
-static int workers;          /* threads that exist beside the callers' */
+static Job *jobs;            /* guarded by lock */
+static int workers;          /* threads of the pool; guarded by lock */
 static atomic_int postings;  /* changes with every new job */
 static atomic_int threads = 1;
 
@@ -87,11 +87,11 @@ static void *worker(void *unused) {
     return unused;
 }
 
-/* Starts the missing workers; if the system refuses, there are fewer. Needs the lock. */
+/* Starts the missing workers. If the system refuses, there are fewer. The caller holds the lock. */
 static void hire(int wanted) {
     sigset_t all, before;
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the threads of the program */
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals go to the program's own threads */
     for (; workers < wanted; workers++) {
         pthread_t thread;
         if (pthread_create(&thread, NULL, worker, NULL))

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-/* How many threads one operation may use, its caller's included. 1 until this is called. */
+/* Sets the number of threads that one operation may use, including its caller's. Default: 1. */
 void kerasbn_set_threads(int);
 int kerasbn_threads(void);
 

@@ -15,8 +15,9 @@ COMPILED = ("batch_norm.c", "pool.c", "tensorflow.c", "xla.c")
 LIBRARY = FOLDER / "library.so"
 SUPPORTED = sys.platform != "win32"  # the sources use POSIX threads
 
-# No -ffast-math: it sets flush-to-zero for the whole process. No -march=native: batch_norm.c
-# chooses the instruction set at run time. Unfused arithmetic gives the same bits with all of them.
+# -ffast-math would set flush-to-zero for the whole process. -march=native is not needed, because
+# batch_norm.c chooses the instruction set at run time. -ffp-contract=off gives the same bits with
+# all instruction sets.
 COMPILER_FLAGS = (
     "-std=gnu11",
     "-O3",
@@ -45,5 +46,5 @@ def fingerprint() -> str:
 
 
 def mark() -> bytes:
-    """The bytes that a library built from these sources contains."""
+    """Bytes that a library contains if it was built from these sources."""
     return f"kerasbn sources {fingerprint()}".encode()

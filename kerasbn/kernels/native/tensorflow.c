@@ -3,14 +3,15 @@
     KerasbnForward(x, gamma, beta, epsilon) -> y, mean, variance, pivot, delta, count
     KerasbnBackward(dy, x, gamma, pivot, delta, variance, epsilon) -> dx, dgamma, dbeta
 
-gamma has the rank of x, and size 1 on the axes that are reduced. All results have its shape but y
-and dx, which are like x, and count, the number m of values in each channel, which is a scalar like
-epsilon. See batch_norm.h for what they mean.
+gamma has the rank of x, and size 1 on the reduced axes. y and dx have the shape of x. epsilon and
+count are scalars. count is the number m of values in each channel. All other arguments and results
+have the shape of gamma. batch_norm.h explains their meanings.
 
-TensorFlow's C interface for kernels is small and stable, so this file declares what it needs and
-includes no header of TensorFlow: one binary serves several versions. It looks the functions up
-among the libraries that are already loaded and opens none, because TensorFlow's own library would
-bring thousands of symbols into the process. If a function is missing, nothing is registered. */
+TensorFlow's C interface for kernels is small and stable. This file declares the functions that it
+needs and includes no headers of TensorFlow, so one binary serves several versions. It looks the
+functions up in libraries that are already loaded. It loads none, because TensorFlow's own library
+would bring thousands of symbols into the process. If a function is missing, nothing is
+registered. */
 
 #include <dlfcn.h>
 #include <stddef.h>
@@ -91,7 +92,7 @@ static int find_functions(void) {
 
 enum { MOST_INPUTS = 7, MOST_OUTPUTS = 6, MOST_DIMENSIONS = 16 };
 
-/* One call of an operation: its tensors, and the first thing that went wrong. */
+/* One call of an operation: its tensors, and its first error. */
 typedef struct {
     TF_OpKernelContext *context;
     TF_Status *status;
@@ -112,7 +113,8 @@ static const void *input(Call *call, int i) {
     return failed(call) ? NULL : TF_TensorData(call->inputs[i]);
 }
 
-/* An output of the shape of an input, in whose memory it may be if nobody else needs that. */
+/* An output with the shape of the input `like`. It may take the memory of a `reusable` input that
+has no other user. */
 static void *output(Call *call, int i, int like, const int *reusable, int count) {
     if (failed(call))
         return NULL;
@@ -130,7 +132,7 @@ static void *statistic(Call *call, int i, int like) {
     return output(call, i, like, (const int[]){0}, 0);
 }
 
-/* The layout that follows from the shapes of x and gamma. */
+/* The layout, from the shapes of x and gamma. */
 static Layout layout_of(Call *call, int x, int gamma) {
     Layout layout = {1, 1, 1};
     if (failed(call))
@@ -212,7 +214,7 @@ static void compute_backward(Type type, TF_OpKernelContext *context) {
     b.x = input(&call, 1);
     b.gamma = input(&call, 2);
     b.layout = layout_of(&call, 1, 2);
-    /* Before dy is asked for: memory with a second user is not reused. */
+    /* dx comes before dy, because TensorFlow does not reuse memory that has a second user. */
     b.dx = output(&call, 0, 1, (const int[]){0}, 1);
     b.dy = input(&call, 0);
     b.pivot = input(&call, 3);

@@ -1,7 +1,7 @@
 """The native kernel as differentiable TensorFlow operations.
 
-The gradient of the forward operation is the backward operation. The gradient of that one is left
-to TensorFlow: it differentiates the plain formula.
+The gradient of the forward operation is the backward operation. For the gradient of the backward
+operation, TensorFlow differentiates the plain formula.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def threads() -> int:
 def suits(x: tf.Tensor, axes: tuple[int, ...]) -> bool:
     """Whether the native kernel can normalize x over `axes`.
 
-    The axes that are kept must be neighbours of known size.
+    The other axes, those of the features, must be neighbours and have known sizes.
     """
     kept = [a for a in range(len(x.shape)) if a not in axes]
     return (
@@ -60,7 +60,7 @@ def batch_normalize(
 
 @tf.RegisterGradient("KerasbnForward")
 def _gradient_of_forward(op, dy, *_):
-    # What flows back to the mean and the variance is ignored: they carry no gradient.
+    # Gradients of the other outputs are ignored, because the moments carry no gradient.
     if dy is None:
         return None, None, None, None
     x, gamma, _, epsilon = op.inputs
@@ -73,8 +73,8 @@ def _gradient_of_forward(op, dy, *_):
 @tf.RegisterGradient("KerasbnBackward")
 def _gradient_of_backward(op, *upstream):
     dy, x, gamma, *_, epsilon = op.inputs
-    # The statistics depend on x, so compute them again under the tape. No gradient flows back to
-    # the statistics that the operation was given.
+    # The statistics depend on x, so compute them again under the tape. The statistics among the
+    # inputs of the operation then get no gradient.
     axes = tuple(a for a, size in enumerate(gamma.shape) if size == 1)
     population = tensorflow_plain.Population(axes, mask=None, all_replicas=False)
     with tf.GradientTape() as tape:

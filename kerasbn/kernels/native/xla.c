@@ -1,13 +1,13 @@
-/* The two operations for JAX, as XLA calls them.
+/* The two operations for JAX, as functions that XLA calls.
 
     kerasbn_xla_forward(x, gamma, beta, epsilon) -> y, mean, variance, pivot, delta
     kerasbn_xla_backward(dy, x, gamma, pivot, delta, variance, epsilon) -> dx, dgamma, dbeta
 
-Shapes and meanings are those of tensorflow.c.
+tensorflow.c describes their arguments and results.
 
-XLA's foreign function interface is a C interface with versions. This file declares the few
-structures that it needs, so no header of XLA is needed to build it. XLA appends fields to its
-structures and never moves one. */
+XLA's foreign function interface is a versioned C interface. This file declares the few structures
+that it needs, so it builds without XLA's headers. XLA appends fields to its structures and never
+moves one. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -16,7 +16,7 @@ structures and never moves one. */
 
 enum { XLA_F32 = 11, XLA_F64 = 12 };
 enum { XLA_INVALID_ARGUMENT = 3, XLA_RESOURCE_EXHAUSTED = 8 };
-enum { XLA_METADATA = 1 }; /* the extension with which XLA asks for a handler's version */
+enum { XLA_METADATA = 1 }; /* the extension that asks for a handler's version */
 
 typedef struct Extension {
     size_t struct_size;
@@ -84,7 +84,7 @@ typedef struct {
     Buffers inputs, outputs;
 } CallFrame;
 
-/* Answers XLA's question for the version. What this file uses is the same in all versions. */
+/* Answers with XLA's own version, because all versions have the parts that this file uses. */
 static int asks_for_version(CallFrame *call) {
     if (!call->extensions || call->extensions->type != XLA_METADATA)
         return 0;

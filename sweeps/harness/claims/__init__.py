@@ -1,13 +1,17 @@
 """Claims about batch norm, and the rules that decide whether they hold.
 
-Each study defines its claims in its own `claims.py`, in a dictionary `CLAIMS` from numbers to
-claims. A rule is a function of the study's tables on disk. It returns the measured numbers with
-their intervals and a verdict: "reproduced", "not reproduced", "depends on ..." with the condition
-that the numbers show, or "undecided: ..." with the missing evidence. The report calls "depends on"
-"partly reproduced". The rule's docstring, or a constant in its module, gives the thresholds. A rule
-decides on a number only if the number's whole 95% interval is on one side of the threshold. A run
-that misses its target counts as infinite, and the number of runs that reached the target is always
-shown.
+Each study defines its claims in `claims.py`, in a dictionary `CLAIMS` from numbers to claims. A
+rule is a function of the study's tables on disk. It returns the measured numbers with their
+intervals and a verdict:
+
+- "reproduced";
+- "not reproduced";
+- "depends on ..." with the condition. The report calls it "partly reproduced";
+- "undecided: ..." with the missing evidence.
+
+The thresholds are in the rule's docstring or in a constant of its module. A rule decides only if
+the number's whole 95% interval is on one side of the threshold. A run that misses its target counts
+as infinite. The number of runs that reached the target is always shown.
 """
 
 from __future__ import annotations
@@ -43,10 +47,11 @@ class Claim(NamedTuple):
     """A claim and the rule that checks it.
 
     Attributes:
-        text: The claim.
-        source: The paper or tutorial that makes it.
-        rule: Function of (the study's tables). Returns the `Finding`, or raises `UndecidedError`.
-        needs: Whether the rule needs a trial of the study's default grid. Default: it needs all.
+        text: Text of the claim.
+        source: Paper or tutorial that makes the claim.
+        rule: Function of the study's tables that returns a `Finding` or raises `UndecidedError`.
+        needs: Function of a trial in the study's default grid. It returns whether the rule needs
+            the trial. Default: the rule needs all trials.
     """
 
     text: str
@@ -63,7 +68,7 @@ def decide(claim: Claim, tables: StudyTables) -> Finding:
         tables: Tables of its study.
 
     Returns:
-        The finding. With too little evidence the verdict is "undecided", whatever the numbers say.
+        The finding. If trials are missing, the verdict is "undecided", whatever the numbers say.
     """
     try:
         finding = claim.rule(tables)

@@ -20,9 +20,9 @@ class Check(NamedTuple):
     """A measured number and the condition that a claim sets for it.
 
     Attributes:
-        number: The number with its interval, as text.
-        condition: The condition as text, such as "at most 1.5".
-        holds: Whether the condition holds. None: the interval has numbers on both sides of the
+        number: Number with its interval, as text.
+        condition: Condition as text, such as "at most 1.5".
+        holds: Whether the condition holds. None if the interval has numbers on both sides of the
             threshold.
         seeds: Number of seeds behind the interval.
     """
@@ -57,7 +57,7 @@ def check_between(interval: Interval, low: float, high: float, form: str = ".3g"
 
 
 def both(first: Check, second: Check) -> Check:
-    """Checks that two conditions hold."""
+    """Combines two checks into one that holds if both hold."""
     return Check(
         f"{first.number}; {second.number}",
         f"{first.condition}; {second.condition}",
@@ -67,13 +67,13 @@ def both(first: Check, second: Check) -> Check:
 
 
 def conjunction(answers: Iterable[bool | None]) -> bool | None:
-    """Whether all answers are true. None: no answer is false, but some are undecided."""
+    """Whether all answers are true. None if no answer is false, but some are undecided."""
     found = list(answers)
     return False if False in found else None if None in found else True
 
 
 def disjunction(answers: Iterable[bool | None]) -> bool | None:
-    """Whether one of the answers is true. None: none is true, but some are undecided."""
+    """Whether an answer is true. None if no answer is true, but some are undecided."""
     found = list(answers)
     return True if True in found else None if None in found else False
 
@@ -96,11 +96,10 @@ def difference(minuends: pd.Series, subtrahends: pd.Series) -> Interval:
 
 
 def statistic(function: Callable[..., np.ndarray], *samples: pd.Series) -> Interval:
-    """A number that is computed from the medians of several samples.
+    """A number that is computed from the medians of several samples, with its interval.
 
     Args:
-        function: Function of (medians). It takes one array per sample, and returns an array of
-            their shape.
+        function: Function of the medians, one array per sample. It returns an array of their shape.
         samples: Values by seed.
     """
 
@@ -115,7 +114,7 @@ def rows(checks: Mapping[str, Check], title: str = "") -> list[dict[str, str]]:
 
     Args:
         checks: The checks by name.
-        title: Heading of the names.
+        title: Heading of the column with the names.
     """
     words = {True: "yes", False: "no", None: "undecided"}
     return [

@@ -1,4 +1,4 @@
-"""Reads a study's tables for the rules of claims, and sums them up in numbers and words.
+"""Reads a study's tables for the rules of claims, and summarizes them in numbers and words.
 
 The evidence of a claim is the study's *default grid*: the trials that its command runs without any
 flags. The tables may hold trials with other settings as well, but no rule sees them.
@@ -26,18 +26,18 @@ CHANCE = 0.1  # the accuracy of guessing among ten classes
 NEAR_CHANCE = 2 * CHANCE
 
 
-# Function of (data size, number of seeds, trials table). Returns a study's default grid: trials by
-# their ids. With None as the number of seeds, the grid has the study's own number.
+# Function of (data size, number of seeds, trials table) that returns a study's default grid, as
+# trials by id. None as the number of seeds means the study's default number.
 Grid = Callable[[DataSize, int | None, pd.DataFrame], Mapping[str, Trial]]
 
 
 class StudyTables:
-    """A study's tables. Each is read from its file when a rule asks for it.
+    """A study's tables. A table is read from its file when a rule asks for it.
 
     Args:
         folder: The study's results folder, RESULTS_DIR/DATASET/STUDY.
-        grids: Function of (study). Returns its default grid. None means that rules see all trials,
-            and is the default for every study.
+        grids: Function of the study's name that returns its default grid, or None if rules should
+            see all trials. Default: None for every study.
     """
 
     def __init__(self, folder: Path, grids: Callable[[str], Grid | None] = lambda study: None):
@@ -51,7 +51,7 @@ class StudyTables:
         """Checks that the trials of the default grid are finished, with every default seed.
 
         Args:
-            needs: Whether a trial of the grid is needed.
+            needs: Function of a trial that returns whether the trial is needed.
 
         Raises:
             UndecidedError: If some of the needed trials are missing. The message describes them.
@@ -71,7 +71,7 @@ class StudyTables:
             )
 
     def read(self, name: str, *columns: str) -> pd.DataFrame:
-        """Reads a table. Trials that crashed, or have other settings, are left out.
+        """Reads a table without trials that crashed or have other settings.
 
         Args:
             name: Name of the table, without ".csv".
@@ -101,12 +101,12 @@ class StudyTables:
             return known
         sizes = set(self._table("trials").get("train_size", pd.Series(dtype=float)).dropna())
         if len(sizes) != 1:
-            raise UndecidedError(f"the trials do not tell the number of {name} training images")
+            raise UndecidedError(f"the trials do not show the number of {name} training images")
         return DataSize(name, int(sizes.pop()))
 
     @functools.cached_property
     def _evidence(self) -> frozenset[str] | None:
-        """Ids of the trials that rules see, with any number of seeds. None: all trials."""
+        """Ids of the trials that rules see, with any number of seeds. None means all trials."""
         grid = self._grids(self._folder.name)
         if grid is None:
             return None
@@ -114,7 +114,7 @@ class StudyTables:
         return frozenset(grid(self._size, int(trials.seed.max()) + 1, trials))
 
     def _table(self, name, *columns):
-        """Reads a table with all of its rows."""
+        """Reads all rows of a table."""
         paths = [self._folder / f"{name}.csv", self._folder / f"{name}.csv.xz"]
         path = next((path for path in paths if path.exists()), None)
         if path is None:
@@ -140,7 +140,7 @@ class StudyTables:
         return self.read("trials", *common, *columns)
 
     def recorded(self, name: str, settings: tuple[str, ...], *columns: str) -> pd.DataFrame:
-        """A recorder's table, or the curves, joined with settings of each row's trial.
+        """A recorder's table, or the curves, joined with settings from the trials table.
 
         Args:
             name: Name of the table, without ".csv".
@@ -154,7 +154,7 @@ class StudyTables:
 
 
 def _differences(missing: Sequence[Trial], needed: Sequence[Trial]) -> str:
-    """The settings that distinguish missing trials from the other needed ones, in words."""
+    """Words for the settings that distinguish the missing trials from the other needed ones."""
 
     def values(trials, name):
         return dict.fromkeys(getattr(trial, name) for trial in trials)
@@ -181,7 +181,7 @@ def pick(frame, **values):
 
 
 def under(indexed, *key):
-    """Entries under the first levels of an index. Raises an UndecidedError if there are none."""
+    """The entries under a key of an index. Raises an UndecidedError if there are none."""
     try:
         return indexed.loc[key if len(key) > 1 else key[0]]
     except KeyError as error:
@@ -190,7 +190,7 @@ def under(indexed, *key):
 
 
 def steps_by(tables, column, **values):
-    """The trials for each value of a column, if the median of at least one reaches the target.
+    """The trials by the values of a column. The median of some value must reach the target.
 
     Args:
         tables: The study's tables.
@@ -212,14 +212,14 @@ def steps(trials):
 
 
 def in_steps(trials):
-    """The median steps to the target, its interval and reached/total: "12 [11, 14] (6/6)"."""
+    """The median steps to the target, with interval and reached/total: "12 [11, 14] (6/6)"."""
     found = steps(trials)
     shown = intervals.of_median(found).shown(infinite=f">{trials.max_steps.max()}")
     return f"{shown} ({np.isfinite(found).sum()}/{len(found)})"
 
 
 def first_step(rows, level, values=None):
-    """The first step of each run at which a value is at least `level`; infinity if none is.
+    """The first step of each run at which a value is at least `level`. Infinity if none is.
 
     Args:
         rows: Rows with `trial_id`, `seed` and `step`.

@@ -1,4 +1,4 @@
-"""Findings and verdicts: the results of a claim's rule."""
+"""Findings and verdicts, the results of a claim's rule."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ class Finding(NamedTuple):
     """A study's answer to a claim.
 
     Attributes:
-        measured: The numbers that decide, in a few words and with their intervals. The report adds
-            the first capital letter and the final period.
+        measured: Deciding numbers with their intervals, in a few words. The report adds the first
+            capital letter and the final period.
         verdict: "reproduced", "not reproduced", "not reproduced: ..." with the reason, "depends on
             ..." with the condition, or "undecided: ..." with the missing evidence.
-        rows: The other numbers: rows of the table below the claim, each by column.
+        rows: Rows of the table below the claim, each with its cells by column. They show the other
+            numbers.
     """
 
     measured: str
@@ -35,10 +36,10 @@ class UndecidedError(Exception):
 
 
 def undecided(checks: Mapping[str, Check]) -> str:
-    """The verdict on a claim whose checks have no answer, with the reason.
+    """The verdict on a claim that some checks leave undecided, with the reason.
 
     Args:
-        checks: Checks by their names. Those that have an answer may be among them.
+        checks: Checks by name. Some of them may have an answer.
     """
     fewest = min(each.seeds for each in checks.values())
     if fewest < SEEDS_NEEDED:
@@ -53,8 +54,8 @@ def all_or_some(
     """The verdict on a claim that was checked for several cases.
 
     Args:
-        checks: A check by the name of each case.
-        condition: The quantity that differs between the cases, such as "the depth".
+        checks: Checks by the names of the cases.
+        condition: Quantity that differs between the cases, such as "the depth".
         preposition: Word between "it holds" and the cases. Default: "for".
         reason: Clause that explains "not reproduced". Default: none.
 
@@ -84,10 +85,10 @@ def all_or_some(
 
 
 def all_parts(checks: Mapping[str, Check]) -> str:
-    """The verdict on a claim of several parts.
+    """The verdict on a claim with several parts.
 
     Args:
-        checks: A check by each part. A part is a clause, such as "the gap is smaller".
+        checks: Checks by part. A part is a clause, such as "the gap is smaller".
 
     Returns:
         "reproduced" if all parts are true, "not reproduced" if none is. If one is true and another
@@ -106,8 +107,8 @@ def all_parts(checks: Mapping[str, Check]) -> str:
 def some_of(count: int, total: int, condition: str) -> str:
     """The verdict on a claim that holds in `count` of `total` runs.
 
-    If some runs agree and some do not, the claim depends on the seed: this needs no interval. Six
-    runs that agree show that most runs do.
+    If some runs agree with the claim and some do not, it depends on the seed, and no interval is
+    needed. If all runs agree, six are enough to show that most runs do.
     """
     if 0 < count < total:
         return f"{DEPENDS} {condition}: it holds for {count} of {total} runs"

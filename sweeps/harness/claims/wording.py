@@ -1,4 +1,4 @@
-"""Names and lists in the sentences of the report."""
+"""Spells names and lists in the sentences of the report."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def layers(count: int) -> str:
 
 
 def listed(items: Iterable[str]) -> str:
-    """A list in prose: "a, b and c". Items that contain a comma or an "and" are quoted.
+    """A list in prose: "a, b and c". If an item contains a comma or an "and", all items are quoted.
 
-    Intervals and quotations may contain either.
+    Commas and "and" inside intervals and quotations do not count.
     """
     items = list(items)
     if len(items) > 1 and any("," in bare or " and " in bare for bare in map(_bare, items)):

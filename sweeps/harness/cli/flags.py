@@ -115,13 +115,7 @@ class Definer:
             check: Function of one number. Returns whether the number is valid.
         """
 
-        def is_valid(value):
-            numbers = value if isinstance(value, tuple) else (value,)
-            return all(v is None or (math.isfinite(v) and check(v)) for v in numbers)
-
-        if self._define(_NumberParser(), name, default, help_):
-            message = f"must be {must_be}"
-            flags.register_validator(name, is_valid, message, flag_values=self.values)
+        self._define(_NumberParser(must_be, check), name, default, help_)
 
     def switch(self, name: str, default: bool | None, help_: str) -> None:
         """Defines a flag that is on or off."""
@@ -358,14 +352,22 @@ class _IntegerParser(flags.IntegerParser):
 
 
 class _NumberParser(flags.FloatParser):
-    """Parses a number. absl's own parser quotes an error of Python's."""
+    """Parses a finite number. absl's own parser quotes an error of Python's."""
+
+    def __init__(self, must_be: str, check: Callable[[float], bool]):
+        super().__init__()
+        self._must_be = must_be
+        self._check = check
 
     def convert(self, argument):
-        """The number. Raises a ValueError for any other text."""
+        """The number. Raises a ValueError for any other text and for numbers out of range."""
         try:
-            return super().convert(argument)
+            number = super().convert(argument)
         except ValueError:
             raise ValueError(f"{argument!r} is not a number") from None
+        if not (math.isfinite(number) and self._check(number)):
+            raise ValueError(f"must be {self._must_be}")
+        return number
 
 
 class _ListParser(flags.ArgumentParser):

@@ -1,7 +1,7 @@
 """Intervals for numbers that are measured with several seeds.
 
-A run that misses its target needs infinitely many steps. That is a valid number here: no function
-drops it or replaces it by the budget. Seeds are along the last axis of every array.
+A run that misses its target counts as infinitely many steps. All functions accept infinity. They do
+not drop it or replace it by the budget. Seeds are along the last axis of every array.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 CONFIDENCE = 0.95
-SEEDS_NEEDED = 6  # the range of n values misses the median with probability 2 / 2**n
+SEEDS_NEEDED = 6  # the range of n values misses the median with probability 2 / 2**n, below 5%
 _RESAMPLES = 9999
 
 
 class Interval(NamedTuple):
     """A number with its 95% interval. Both ends belong to the interval.
 
-    A comparison with a bound is None if the interval has numbers on both sides of it.
+    A comparison returns None if the interval has numbers on both sides of the bound.
 
     Attributes:
-        estimate: The number, measured with all seeds.
-        low: Lower end, minus infinity if there are too few seeds for an interval.
-        high: Upper end, infinity if there are too few seeds for an interval.
-        seeds: Number of seeds. With several samples, that of the smallest sample.
+        estimate: Number, measured with all seeds.
+        low: Lower end. Minus infinity if there are too few seeds for an interval.
+        high: Upper end. Infinity if there are too few seeds for an interval.
+        seeds: Number of seeds, in the smallest sample if there are several.
     """
 
     estimate: float
@@ -66,8 +66,9 @@ class Interval(NamedTuple):
 def of_median(values: ArrayLike) -> Interval:
     """The median, with the interval between two order statistics.
 
-    The k-th smallest value exceeds the true median if fewer than k values are below it. Their
-    number is binomial, whatever the distribution is. So the coverage is at least 95%.
+    The k-th smallest value is above the true median if fewer than k values are below the median.
+    The number of values below the median is binomial for every distribution. So the coverage is at
+    least 95%.
 
     Args:
         values: One value per seed.
@@ -91,8 +92,8 @@ def of_share(count: int, total: int) -> Interval:
 def of_median_ratio(numerators: ArrayLike, denominators: ArrayLike, *, paired: bool) -> Interval:
     """The ratio of two medians, with a bootstrap interval.
 
-    A ratio of infinities could be any number. It counts as 0 for the lower end of the interval, and
-    as infinity for the upper end.
+    A ratio of two infinities could be any number. It counts as 0 for the lower end of the interval,
+    and as infinity for the upper end.
 
     Args:
         numerators: One value per seed, none below 0.
@@ -106,22 +107,22 @@ def of_median_ratio(numerators: ArrayLike, denominators: ArrayLike, *, paired: b
 def bootstrap(statistic: Callable[..., Any], *samples: ArrayLike, paired: bool) -> Interval:
     """Any statistic of several samples, with a bootstrap interval over seeds.
 
-    The interval is between percentiles of the statistic's values on 9,999 resamples. Its coverage
-    is approximate: for ratios of medians, 94% to 97% with 6 to 20 seeds. Where a statistic is NaN,
-    it could be any number: it counts as minus infinity for the lower end, and as infinity for the
-    upper end.
+    The ends of the interval are percentiles of the statistic's values on 9,999 resamples. The
+    coverage is approximate: for ratios of medians, 94% to 97% with 6 to 20 seeds. A statistic that
+    is NaN could be any number. It counts as minus infinity for the lower end, and as infinity for
+    the upper end.
 
     Args:
-        statistic: Function of (samples, axis). It reduces the axis, which holds the seeds, of each
-            sample, as `np.median` does.
+        statistic: Function of (*samples, axis). It reduces the axis of the seeds, as `np.median`
+            does.
         samples: Arrays with one value per seed on the last axis.
-        paired: Whether all samples have the same seeds, in the same order. Then each resample
-            takes the same seeds from all of them.
+        paired: Whether all samples have the same seeds, in the same order. If so, each resample
+            takes the same seeds from all samples.
     """
     arrays = [np.asarray(sample, float) for sample in samples]
     seeds = min(array.shape[-1] for array in arrays)
     with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
-        # SciPy warns of NaN. The lines below take care of it.
+        # SciPy warns about NaN, but the code below handles it.
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         estimate = statistic(*arrays, axis=-1)
         if seeds < SEEDS_NEEDED:
@@ -137,7 +138,7 @@ def bootstrap(statistic: Callable[..., Any], *samples: ArrayLike, paired: bool) 
             rng=0,
         ).bootstrap_distribution
     tail = (1 - CONFIDENCE) / 2
-    # These methods do not interpolate, because a number between two infinities would be NaN.
+    # "lower" and "higher" do not interpolate, because that would give NaN between two infinities.
     unknown = np.isnan(values)
     low: Any = np.quantile(np.where(unknown, -np.inf, values), tail, method="lower", axis=-1)
     high: Any = np.quantile(np.where(unknown, np.inf, values), 1 - tail, method="higher", axis=-1)
@@ -145,9 +146,9 @@ def bootstrap(statistic: Callable[..., Any], *samples: ArrayLike, paired: bool) 
 
 
 def probability_less(values: ArrayLike, others: ArrayLike) -> float:
-    """The probability that a value is less than one of the others, plus half that of a tie.
+    """The probability that a value is less than one of `others`, plus half that of a tie.
 
-    This is the Mann-Whitney statistic, divided by the number of pairs. Two infinities tie.
+    This is the Mann-Whitney statistic, divided by the number of pairs. Two infinities are a tie.
     """
     pairs = np.asarray(values, float)[:, None], np.asarray(others, float)
     return float(np.less(*pairs).mean() + np.equal(*pairs).mean() / 2)

@@ -52,15 +52,12 @@ _NULLABLE = {
     "validation_examples": "Int64",
     "train_size": "Int64",
 }
-TRIAL_COLUMNS = [
-    *_FIRST_COLUMNS,
-    *[name for name in _TRIAL_FIELDS if name not in _FIRST_COLUMNS],
-    *_RESULTS,
-    *_ENVIRONMENT,
-    "commit",
-    "finished_at",
-    "train_size",
-]
+# Newer columns come last, so that the older ones keep their places.
+_NEWER_COLUMNS = ["train_size", "validation_examples", "evaluated_on", "exact_until", "kernel"]
+_OLDER_COLUMNS = dict.fromkeys(
+    [*_FIRST_COLUMNS, *_TRIAL_FIELDS, *_RESULTS, *_ENVIRONMENT, "commit", "finished_at"]
+)
+TRIAL_COLUMNS = [*(c for c in _OLDER_COLUMNS if c not in _NEWER_COLUMNS), *_NEWER_COLUMNS]
 
 
 class Tables(NamedTuple):

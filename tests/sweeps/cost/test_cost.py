@@ -18,7 +18,10 @@ from sweeps.cost import charts, layers, networks, parts, ratios, shapes
 from sweeps.harness import data
 
 TORCH = importlib.util.find_spec("torch") is not None
-MADE_WITH = ["threads", "tensorflow", "keras", "kerasbn", "torch", "jax", "code", "cpu", "commit"]
+MADE_WITH = [
+    *["threads", "tensorflow", "keras", "kerasbn", "torch", "jax"],
+    *["code", "cpu", "commit", "kernel"],
+]
 TIMES = ["median_microseconds", "q1", "q3"]
 
 

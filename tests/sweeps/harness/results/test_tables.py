@@ -138,6 +138,10 @@ def test_columns_and_their_order_are_the_contract(record):
         "commit",
         "finished_at",
         "train_size",
+        "validation_examples",
+        "evaluated_on",
+        "exact_until",
+        "kernel",
     ]
     made = tables.from_records([record(3)], ("depth", "batch_norm"))
     assert list(made.trials.columns) == tables.TRIAL_COLUMNS
