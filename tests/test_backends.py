@@ -26,7 +26,7 @@ RUNS = {
 @pytest.mark.skipif(
     os.environ["KERAS_BACKEND"] != "tensorflow", reason="the run on TensorFlow starts the others"
 )
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", RUNS)
 def test_layer(name, pytestconfig):
     backend, tests, at_least = RUNS[name]
