@@ -168,7 +168,8 @@ class TestFiles:
             warnings.simplefilter("ignore")
             source.save(tmp_path / "model.h5")
         target = network(OURS)
-        refused(target, tmp_path / "model.h5", "legacy format.*Load it with model.load_weights")
+        advice = "legacy format.*load it with model.load_weights"
+        refused(target, tmp_path / "model.h5", advice)
         shutil.copy(tmp_path / "model.h5", tmp_path / "model.weights.h5")
         refused(target, tmp_path / "model.weights.h5", "Rename it first")
         target.load_weights(tmp_path / "model.h5")  # as the message says
