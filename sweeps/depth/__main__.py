@@ -124,7 +124,7 @@ STUDY = Study(
     varied=("depth", "batch_norm"),
     draw=draw,
     quick={"seeds": 3, "max_steps": 200, "curve_every": 10},
-    defaults={"learning_rate": [0.01]},
+    defaults={"learning_rate": [0.01], "seeds": 10},
     helps={
         "learning_rate": "Learning rates of Adam, separated by commas, with a panel for each. The "
         "default is the published one. It is high on purpose: a high rate makes the effect of "
