@@ -42,7 +42,7 @@ ONCE = {"max_steps": LEFT_OUT, "eval_every": LEFT_OUT}
 BY_EPOCH = {"max_steps": None, "eval_every": LEFT_OUT}
 # For each study: the defaults that differ from those above.
 STUDIES = {
-    "depth": {"learning_rate": (0.01,)},
+    "depth": {"seeds": 10, "learning_rate": (0.01,)},
     "tuned": {
         "eval_every": 5,
         "learning_rate": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),

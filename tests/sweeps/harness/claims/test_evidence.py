@@ -93,9 +93,12 @@ class TestDefaultGrid:
     @pytest.mark.parametrize(
         ("keep", "missing"),
         [
-            (lambda t: t.depth < 3, "25 of the 35 trials .* missing .depth 7, 6, 5, 4, 3."),
-            (lambda t: t.seed == 0, "28 of the 35 trials .* missing .seed 1, 2, 3, 4."),
-            (lambda t: t.batch_norm, "35 of the 35 trials"),
+            (lambda t: t.depth < 3, "50 of the 70 trials .* missing .depth 7, 6, 5, 4, 3."),
+            (
+                lambda t: t.seed == 0,
+                "63 of the 70 trials .* missing .seed 1, 2, 3, 4, 5, 6, 7, 8, 9.",
+            ),
+            (lambda t: t.batch_norm, "70 of the 70 trials"),
         ],
     )
     def test_thin_evidence_is_undecided_and_says_what_is_missing(self, tables, keep, missing):
