@@ -9,7 +9,15 @@ except ModuleNotFoundError as error:
 
 from kerasbn import folding, reference
 from kerasbn.batch_norm import BatchNorm
-from kerasbn.tools import fold, from_keras, load_weights, recalibrate, to_keras
+from kerasbn.tools import (
+    fold,
+    freeze,
+    from_keras,
+    load_weights,
+    recalibrate,
+    to_keras,
+    unfreeze,
+)
 
 __version__ = "0.1.0"
 
@@ -17,9 +25,11 @@ __all__ = [
     "BatchNorm",
     "fold",
     "folding",
+    "freeze",
     "from_keras",
     "load_weights",
     "recalibrate",
     "reference",
     "to_keras",
+    "unfreeze",
 ]
