@@ -301,7 +301,7 @@ def test_a_report_on_half_filled_folders_says_what_is_missing(results, tmp_path)
     assert done.returncode == 0, done.stderr
     rows = (tmp_path / "README.md").read_text().splitlines()
     missing = {row.split("|")[1].strip(): row for row in rows if "**Undecided.**" in row}
-    assert "of the 40 trials that the claim needs are missing" in missing["6"]
+    assert "of the 48 trials that the claim needs are missing" in missing["6"]
     assert "There is no lenet/trials.csv" in missing["9"]
     assert "The study was not run" in missing["1"]
 
