@@ -12,7 +12,7 @@ weight decay, too, but starts with weights that differ by one rounding error. It
 the difference is rounding. Also varied: the rate r. At a high rate, training amplifies rounding.
 
 Held equal: two hidden layers of 100 ReLUs, no biases, batch norm with fixed gamma and beta on all
-layers including the logits, full-batch gradient descent on 512 images, L = 0.05, and 200 steps.
+layers including the logits, full-batch gradient descent on 256 images, L = 0.05, and 200 steps.
 
 Claim: The two runs compute the same function for 200 steps.
 
@@ -107,7 +107,7 @@ STUDY = Study(
     },
     defaults={
         "hidden_units": "100,100",
-        "batch_size": 512,
+        "batch_size": 256,
         "learning_rate": [0.2, 1.0],
         "max_steps": 200,
         "bn_epsilon": 1e-30,

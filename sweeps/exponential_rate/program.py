@@ -14,6 +14,10 @@ from sweeps.harness.training import models
 from sweeps.harness.training.estimator import History
 from sweeps.harness.trial import Trial
 
+# Variance of the initial kernels, times the number of inputs: twice that of he_normal. The
+# effective learning rate is inverse to the variance, and low rates amplify rounding less.
+VARIANCE = 4.0
+
 
 def build(trial: Trial) -> keras.Model:
     """Dense -> batch norm -> activation for each hidden layer, then Dense(10) -> batch norm.
@@ -27,7 +31,10 @@ def build(trial: Trial) -> keras.Model:
     def normed(units):
         return [
             keras.layers.Dense(
-                units, use_bias=False, kernel_initializer="he_normal", **double
+                units,
+                use_bias=False,
+                kernel_initializer=keras.initializers.VarianceScaling(VARIANCE),
+                **double,
             ),
             kerasbn.BatchNorm(epsilon=trial.bn_epsilon, center=False, scale=False, **double),
         ]
@@ -99,7 +106,9 @@ def run(trial: Trial, dataset: Dataset) -> History:
     kernels = [tf.convert_to_tensor(v) for v in model.trainable_variables]
     other = kernels
     if options["schedule"] == "rounding":
-        other = [tf.math.nextafter(v, tf.fill(v.shape, tf.constant(np.inf, v.dtype))) for v in other]
+        other = [
+            tf.math.nextafter(v, tf.fill(v.shape, tf.constant(np.inf, v.dtype))) for v in other
+        ]
     history, rows = History(), []
     pairs = zip(steps("weight decay", kernels), steps(options["schedule"], other), strict=True)
     for step, ((expected, _), (logits, loss)) in enumerate(pairs):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sweeps.harness.results.tables import Tables
 
-_KINDS = {"rank": "singular values above 1% of the largest", "stable_rank": "stable rank"}
+_KINDS = {"rank": "singular values above 1%", "stable_rank": "stable rank"}
 _ACTIVATIONS = {"linear": "no activation", "relu": "ReLU"}
 
 
@@ -50,7 +50,7 @@ def _ranks(tables):
 def _save(path, tables, rows, x, title):
     """Draws a grid of panels: a row per kind of rank, and a column per activation."""
     trials = tables.trials
-    activations = rows.activation.unique()
+    activations = sorted(rows.activation.unique())
     panels = {
         f"{_ACTIVATIONS.get(each, each)}: {label}": functools.partial(
             _panel, rows[rows.activation == each], x=x, column=column
@@ -60,7 +60,9 @@ def _save(path, tables, rows, x, title):
     }
     images = " or ".join(f"{each:,}" for each in sorted(trials.batch_size.unique()))
     datasets = " and ".join(trials.dataset.unique())
-    subtitle = f"{datasets} · {images} images · no training · {counted(trials.seed.nunique(), 'seed')}"
+    subtitle = (
+        f"{datasets} · {images} images · no training · {counted(trials.seed.nunique(), 'seed')}"
+    )
     return charts.save_panels(
         path, panels, title, subtitle, columns=len(activations), share="row", size=(4, 2.9)
     )
@@ -90,5 +92,5 @@ def _panel(rows: pd.DataFrame, ax: Axes, *, x: str, column: str) -> Axes:
         ax.set_xticks(places, [f"{each:g}" for each in places])
         ax.xaxis.minorticks_off()
     ax.set_xlabel(x)
-    ax.set_ylabel("rank" if column == "rank" else "stable rank")
+    ax.set_ylabel("number of singular values" if column == "rank" else "stable rank")
     return ax

@@ -28,7 +28,7 @@ def run(trial: Trial, dataset: Dataset) -> History:
     images = dataset.x_train[chosen].reshape(trial.batch_size, -1) / 255
     measured = {1, trial.depth, *range(0, trial.depth, dict(trial.options)["measure_every"])}
     rows = [
-        (0, layer, *ranks(outputs.numpy()))
+        (0, layer, *ranks(outputs))
         for layer, outputs in enumerate(layers(trial, images, generator))
         if layer in measured
     ]
@@ -51,31 +51,36 @@ def layers(trial: Trial, inputs: np.ndarray, generator: np.random.Generator) -> 
     """
     activation = keras.activations.get(trial.activation)
     gain = 2.0 if trial.activation == "relu" else 1.0
+    # All layers share a batch norm, because it has nothing to learn here.
+    norm = None
+    if trial.batch_norm:
+        norm = kerasbn.BatchNorm(epsilon=trial.bn_epsilon, dtype="float64")
     outputs = tf.constant(inputs, tf.float64)
     yield outputs
     for units in trial.hidden_units:
         fan_in = outputs.shape[1]
         kernel = generator.normal(0.0, np.sqrt(gain / fan_in), (fan_in, units))
         outputs = tf.matmul(outputs, tf.constant(kernel))
-        if trial.batch_norm:
-            norm = kerasbn.BatchNorm(epsilon=trial.bn_epsilon, dtype="float64")
+        if norm:
             outputs = norm(outputs, training=True)
         outputs = activation(outputs)
         yield outputs
 
 
-def ranks(matrix: np.ndarray) -> tuple[int, float]:
+def ranks(matrix: tf.Tensor) -> tuple[int, float]:
     """Two measures of a matrix's rank that ignore small singular values.
 
     Args:
-        matrix: Matrix of shape (examples, units).
+        matrix: Matrix of shape (examples, units), in float64.
 
     Returns:
         The number of singular values above 1% of the largest one, and the stable rank: the sum of
         all squared singular values over the largest of them. Both are 0 for a matrix of zeros.
     """
-    values = np.linalg.svd(matrix, compute_uv=False)
-    if values[0] == 0:
+    # The squared singular values are the eigenvalues of the Gram matrix. TensorFlow keeps to the
+    # trial's number of threads, which NumPy does not.
+    squares = tf.linalg.eigvalsh(tf.matmul(matrix, matrix, transpose_a=True)).numpy()
+    if squares[-1] <= 0:
         return 0, 0.0
-    shares = values / values[0]
-    return int((shares > THRESHOLD).sum()), float((shares**2).sum())
+    shares = np.maximum(squares / squares[-1], 0)  # rounding can make them negative
+    return int((shares > THRESHOLD**2).sum()), float(shares.sum())

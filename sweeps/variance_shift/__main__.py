@@ -59,7 +59,7 @@ def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
             bn_logits=False,
             seed=seed,
             stop_at_target=False,
-            record=("variances", "recalibrated"),
+            record=("variances", "accuracies"),
             record_steps=(by_epoch["max_steps"],),
             program="variance_shift",
             options={"keep_rate": keep_rate},
@@ -78,14 +78,15 @@ def medians(tables: Tables):
 
     units = ratios.of_units(tables.recorded["variances"], tables.trials)
     first = units[units.layer == 1].groupby("keep_rate")
-    found = tables.recorded["recalibrated"].merge(tables.trials, on="trial_id")
-    accuracy = found.groupby(["statistics", "keep_rate"]).accuracy.median()
+    found = tables.recorded["accuracies"].merge(tables.trials, on="trial_id")
+    accuracy = found.groupby(["inference", "keep_rate"]).accuracy.median()
     return pd.DataFrame(
         {
             "predicted ratio, layer 1": first.predicted.median().map("{:.2f}".format),
             "measured ratio, layer 1": first.measured.median().map("{:.2f}".format),
             "accuracy": accuracy["moving averages"].map("{:.1%}".format),
             "recalibrated": accuracy["recalibrated"].map("{:.1%}".format),
+            "as in training": accuracy["as in training"].map("{:.1%}".format),
         }
     ).rename_axis("keep rate")
 

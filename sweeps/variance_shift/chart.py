@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     from sweeps.harness.results.tables import Tables
 
-_DOTS = 2000  # per panel and keep rate; more would hide each other
+_DOTS = 600  # per panel and keep rate; more would hide each other
 _LABELS = {
     "moving averages": "moving averages from training",
     "recalibrated": "recalibrated without dropout",
+    "as in training": "as in training: with dropout, statistics of the batch",
 }
 
 
@@ -52,12 +53,11 @@ def _units(units: pd.DataFrame, ax: Axes) -> Axes:
         dots = units[units.keep_rate == rate]
         dots = dots.sample(min(_DOTS, len(dots)), random_state=0)
         color = colormaps["viridis"](number / max(len(rates) - 0.9, 1))
-        ax.scatter(
-            dots.predicted, dots.measured, s=5, lw=0, alpha=0.6, color=color, label=f"p = {rate:g}"
-        )
-    ax.axline((1, 1), slope=1, color="#777777", linestyle="--", linewidth=1, label="formula")
-    ax.set_xscale("log")
-    ax.set_yscale("log")
+        ax.scatter(dots.predicted, dots.measured, s=6, lw=0, alpha=0.6, color=color)
+        ax.scatter([], [], s=40, color=color, label=f"keep rate {rate:g}")  # for the legend
+    ax.axline((0, 0), (1, 1), color="#777777", linestyle="--", linewidth=1, label="formula")
+    ax.set_xlim(0, 1.1)
+    ax.set_ylim(0, 1.1 * units.measured.quantile(0.999))
     ax.set_xlabel("predicted ratio")
     ax.set_ylabel("measured ratio")
     return ax
@@ -65,10 +65,10 @@ def _units(units: pd.DataFrame, ax: Axes) -> Axes:
 
 def accuracy_by_keep_rate(tables: Tables, path: Path) -> Path:
     """Draws test accuracy against the keep rate, before and after recalibration."""
-    found = tables.recorded["recalibrated"].merge(tables.trials, on="trial_id")
+    found = tables.recorded["accuracies"].merge(tables.trials, on="trial_id")
     shown = dict(zip(_LABELS, looks.of_series(list(_LABELS)), strict=True))
     series = [
-        Series(label, found[found.statistics == name], shown[name])
+        Series(label, found[found.inference == name], shown[name])
         for name, label in _LABELS.items()
     ]
 

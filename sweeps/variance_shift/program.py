@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 import kerasbn
-from sweeps.harness.training.recorders.base import TRAINING, Run, Stateless, parts
+from sweeps.harness.training.recorders.base import TRAINING, Run, Stateless, in_training, parts
 from sweeps.harness.trial import Trial
 
 
@@ -46,8 +46,8 @@ class Variances(Stateless):
         self._train, self._test = run.train[0][:TRAINING], run.test[0]
         model = run.estimator.model
         self._norms = _norms(model)
-        taps = keras.Model(model.inputs, [[norm.input for norm in self._norms]])
-        self._inputs = tf.function(lambda x: taps(x, training=False)[0], reduce_retracing=True)
+        taps = keras.Model(model.inputs, [norm.input for norm in self._norms])
+        self._inputs = tf.function(lambda x: taps(x, training=False), reduce_retracing=True)
 
     def rows(self, step: int) -> list[tuple]:
         """One row per layer and unit."""
@@ -56,49 +56,56 @@ class Variances(Stateless):
         return [
             (layer, unit, *values)
             for layer, ((mean, variance), moving_variance, (_, test)) in enumerate(layers, 1)
-            for unit, values in enumerate(zip(mean, variance, moving_variance, test, strict=True), 1)
+            for unit, values in enumerate(zip(mean, variance, moving_variance, test), 1)
         ]
 
     def _moments(self, images):
         """Mean and variance of each unit, layer by layer."""
-        batches = [self._inputs(part) for part, _ in parts(images, images)]
+        batches = [keras.tree.flatten(self._inputs(part)) for part, _ in parts(images, images)]
         values = [np.concatenate(layer).astype(np.float64) for layer in zip(*batches, strict=True)]
         return [(each.mean(axis=0).tolist(), each.var(axis=0).tolist()) for each in values]
 
 
-class Recalibrated(Stateless):
-    """Test accuracy with the moving averages of training, and after `kerasbn.recalibrate`.
+class Accuracies(Stateless):
+    """Test accuracy of one network with three kinds of inference.
 
     Columns:
-        statistics: "moving averages" or "recalibrated". Recalibration uses at most 10,000 training
-            images, without dropout.
+        inference: "moving averages" for the usual inference, with the statistics of training.
+            "recalibrated" for inference after `kerasbn.recalibrate` on at most 10,000 training
+            images, without dropout. "as in training" for dropout and the test batch's statistics.
         accuracy: Share of the test set that is classified correctly.
     """
 
-    columns = ("statistics", "accuracy")
+    columns = ("inference", "accuracy")
 
     def __init__(self, run: Run):
         self._run = run
+        self._in_training = in_training(run.estimator.model, [run.estimator.model.outputs[0]])
 
     def rows(self, step: int) -> list[tuple]:
-        """One row per kind of statistics."""
-        model = self._run.estimator.model
-        before = self._accuracy()
-        kept = [v.numpy() for norm in _norms(model) for v in norm.non_trainable_variables]
-        images = self._run.train[0][:TRAINING]
-        kerasbn.recalibrate(model, images, batch_size=self._run.trial.batch_size)
+        """One row per kind of inference."""
+        model, size = self._run.estimator.model, self._run.trial.batch_size
+        state = [v for norm in _norms(model) for v in norm.non_trainable_variables]
+        before, noisy = self._accuracy(), self._accuracy_in_training(size)
+        kept = [v.numpy() for v in state]
+        kerasbn.recalibrate(model, self._run.train[0][:TRAINING], batch_size=size)
         after = self._accuracy()
-        changed = [v for norm in _norms(model) for v in norm.non_trainable_variables]
-        for variable, value in zip(changed, kept, strict=True):
+        for variable, value in zip(state, kept, strict=True):
             variable.assign(value)
-        return [("moving averages", before), ("recalibrated", after)]
+        return [("moving averages", before), ("recalibrated", after), ("as in training", noisy)]
 
     def _accuracy(self):
         right = [self._run.estimator.classify(*part)[0] for part in parts(*self._run.test)]
         return float(np.concatenate(right).mean())
 
+    def _accuracy_in_training(self, size):
+        images, labels = self._run.test
+        batches = (images[i : i + size] for i in range(0, len(images), size))
+        logits = np.concatenate([self._in_training(batch)[0] for batch in batches])
+        return float((logits.argmax(-1) == labels).mean())
 
-RECORDERS = {"variances": Variances, "recalibrated": Recalibrated}
+
+RECORDERS = {"variances": Variances, "accuracies": Accuracies}
 
 
 def _norms(model):
