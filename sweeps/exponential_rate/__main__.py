@@ -22,7 +22,6 @@ gradient descent without momentum.
 
 from __future__ import annotations
 
-import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING

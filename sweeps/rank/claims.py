@@ -47,8 +47,8 @@ def rank_grows_with_width(tables: StudyTables) -> Finding:
         )
         rows += _rows(activation, plain, normed)
     measured = (
-        f"after {last.depth.max()} layers, {'; '.join(words)}; 0.1 or less counts as a collapse, and "
-        "the paper proves a slope of at least 0.5 for linear networks"
+        f"after {last.depth.max()} layers, {'; '.join(words)}; 0.1 or less counts as a collapse, "
+        "and the paper proves a slope of at least 0.5 for linear networks"
     )
     return Finding(measured, all_or_some(checks, "the network"), rows)
 

@@ -55,8 +55,8 @@ class Variances(Stateless):
         layers = zip(self._moments(self._train), moving, self._moments(self._test), strict=True)
         return [
             (layer, unit, *values)
-            for layer, ((mean, variance), moving_variance, (_, test)) in enumerate(layers, 1)
-            for unit, values in enumerate(zip(mean, variance, moving_variance, test), 1)
+            for layer, (train, moving_variance, test) in enumerate(layers, 1)
+            for unit, values in enumerate(zip(*train, moving_variance, test[1], strict=True), 1)
         ]
 
     def _moments(self, images):
