@@ -239,7 +239,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
             charts.save(
                 folder / "large_batches.png",
                 errors,
-                "Errors after training with large batches, ghost batches and small batches",
+                "Errors with large batches, ghost batches and small batches",
                 charts.settings(compared.assign(max_steps=0, eval_every=0)),
             )
         )
@@ -254,7 +254,8 @@ def _errors_of_large_batches(trials, recorded, ax):
 
     evaluation = recorded["evaluation"]
     training = evaluation[evaluation.data == "train"].set_index("trial_id").accuracy
-    trials = trials.sort_values(["batch_size", "bn_virtual_batch_size"], ascending=[False, False])
+    by = ["batch_size", "bn_virtual_batch_size"]
+    trials = trials.sort_values(by, ascending=False, na_position="first")
     names = [
         f"batches of {size}" + ("" if np.isnan(ghosts) else f",\nghost batches of {ghosts:g}")
         for size, ghosts in zip(
