@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -78,7 +78,7 @@ class Recorder:
     def __init__(
         self,
         model: keras.Model,
-        calls: list[tuple[keras.Layer, RecordedCall]],
+        calls: Sequence[tuple[keras.Layer, RecordedCall]],
         with_outputs: bool = False,
     ):
         self._model, self._calls, self._with_outputs = model, calls, with_outputs

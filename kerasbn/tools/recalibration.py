@@ -11,7 +11,6 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from kerasbn.batch_norm import BatchNorm
 from kerasbn.tools._arrays import is_finite
 from kerasbn.tools._batches import input_batches
 from kerasbn.tools._collecting import collecting, explained_errors
@@ -21,6 +20,7 @@ from kerasbn.tools._models import (
     call_models_inside,
     check_call,
     check_weights,
+    has_own_call,
     warn_nothing_to_do,
 )
 from kerasbn.tools._population import PopulationSums, new_statistics
@@ -207,7 +207,7 @@ def _warn_idle(model, norms, idle):
 
 def _check_own_call(norms):
     for norm in norms:
-        if type(norm).call not in (BatchNorm.call, keras.layers.BatchNormalization.call):
+        if has_own_call(norm):
             raise ValueError(
                 f"Batch norm '{norm.name}' of the class {type(norm).__name__} has a `call` that "
                 "overrides that of the batch norm, so it may use the statistics in another way. "
