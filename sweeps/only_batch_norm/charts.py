@@ -1,0 +1,132 @@
+"""The charts of the study of networks in which only batch norm trains."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from sweeps.harness import charts
+from sweeps.harness.charts import looks, spreads
+from sweeps.harness.claims.evidence import CHANCE
+from sweeps.only_batch_norm import measures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LOOK_OF = dict(zip(["output", "batch norm", "random", "all"], looks.LOOKS, strict=False))
+
+
+def accuracy(trials: pd.DataFrame, parameters: pd.DataFrame, path: Path) -> Path:
+    """Draws the final test accuracy against the number of trained parameters."""
+    counts = measures.at_end(parameters).set_index("trial_id").parameters
+    every = _finished(trials).assign(parameters=lambda each: each.trial_id.map(counts))
+    return charts.save_panels(
+        path,
+        {name: functools.partial(_accuracy, group) for name, group in _by_network(every).items()},
+        f"Test accuracy after {trials.max_steps.max():,} steps, by number of trained parameters",
+        charts.settings(trials),
+        columns=2,
+        share="row",
+        size=(4.2, 3.4),
+    )
+
+
+def gammas(trials: pd.DataFrame, recorded: pd.DataFrame, path: Path) -> Path:
+    """Draws the share of gammas below each size, at the start and at the end of training."""
+    every = _finished(trials)
+    every = every[every.trained.isin(["all", "batch norm"])]
+    found = recorded.assign(size=recorded.gamma.abs())
+    return charts.save_panels(
+        path,
+        {
+            name: functools.partial(_shares, group, found)
+            for name, group in _by_network(every).items()
+        },
+        "Share of batch norm's gammas below a size",
+        charts.settings(every),
+        columns=2,
+        share="row",
+        size=(4.2, 3.4),
+    )
+
+
+def _finished(trials):
+    return trials[trials.status != "failed"]
+
+
+def _by_network(trials):
+    """The trials of each network and each factor of the squared gammas, by the panel's title."""
+    several = trials.gamma_l2.nunique() > 1
+    return {
+        measures.NETWORKS[network] + (f", gamma L2 {l2:g}" if several else ""): group
+        for (network, l2), group in trials.groupby(["architecture", "gamma_l2"])
+    }
+
+
+def _accuracy(trials, ax: Axes) -> Axes:
+    """Draws a dot per seed, and a large one with the interval for each median."""
+    for trained, title in measures.TRAINED.items():
+        group = trials[trials.trained == trained]
+        if group.empty:
+            continue
+        look = _LOOK_OF[trained] | {"linestyle": "none"}
+        values = group.final_accuracy.astype(float).fillna(0.0)  # 0 for a diverged run
+        ax.scatter(group.parameters, values, s=20, alpha=0.55, linewidths=0, **looks.dots(look))
+        found = spreads.medians(values, group.parameters)
+        limits = np.array([[values.min()], [values.max()]]) * np.ones(len(found))
+        wide = spreads.draw_bars(ax, [*found], [*found.values()], limits, look["color"])
+        label = f"{title} (median{f', {spreads.NAME}' if wide else ''})"
+        medians = [each.estimate for each in found.values()]
+        ax.plot([*found], medians, markersize=9, mew=0, label=label, **look)
+    ax.axhline(CHANCE, color="#777777", linestyle="--", linewidth=1)
+    ax.annotate(
+        "chance",
+        (0.99, CHANCE),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="right",
+        color="#555555",
+        fontsize=8,
+    )
+    ax.set_xscale("log")
+    ax.margins(x=0.15)
+    ax.set_ylim(0, 1)
+    ax.set_xlabel("trained parameters")
+    ax.set_ylabel("test accuracy")
+    return ax
+
+
+def _shares(trials, found, ax: Axes) -> Axes:
+    """Draws the distribution of the gammas of all seeds, for each part that trains."""
+    grid = np.geomspace(1e-4, 10, 201)
+    ax.plot(grid, np.minimum(grid, 1), color="#777777", lw=1.3, linestyle=":", label="at the start")
+    for trained in ("all", "batch norm"):
+        group = trials[trials.trained == trained]
+        sizes = np.sort(measures.at_end(found[found.trial_id.isin(group.trial_id)])["size"])
+        if not len(sizes):
+            continue
+        shares = np.searchsorted(sizes, grid) / len(sizes)
+        look = _LOOK_OF[trained] | {"marker": None}
+        title = f"at the end, {measures.TRAINED[trained]} trained (all seeds)"
+        ax.plot(grid, shares, lw=2, label=title.replace("only trained", "trained"), **look)
+    ax.axvline(measures.NEAR_ZERO, color="#777777", linestyle="--", linewidth=1)
+    ax.annotate(
+        f"{measures.NEAR_ZERO:g}",
+        (measures.NEAR_ZERO, 0.97),
+        xycoords=("data", "axes fraction"),
+        xytext=(3, 0),
+        textcoords="offset points",
+        va="top",
+        color="#555555",
+        fontsize=8,
+    )
+    ax.set_xscale("log")
+    ax.set_ylim(0, 1)
+    ax.set_xlabel("size of gamma")
+    ax.set_ylabel("share of gammas below this size")
+    return ax
