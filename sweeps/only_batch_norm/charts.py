@@ -46,7 +46,7 @@ def gammas(trials: pd.DataFrame, recorded: pd.DataFrame, path: Path) -> Path:
             name: functools.partial(_shares, group, found)
             for name, group in _by_network(every).items()
         },
-        "Share of batch norm's gammas below a size",
+        "Share of batch norm's gammas below a size, at the end of training",
         charts.settings(every),
         columns=2,
         share="row",
@@ -94,6 +94,7 @@ def _accuracy(trials, ax: Axes) -> Axes:
         fontsize=8,
     )
     ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.margins(x=0.15)
     ax.set_ylim(0, 1)
     ax.set_xlabel("trained parameters")
@@ -103,8 +104,8 @@ def _accuracy(trials, ax: Axes) -> Axes:
 
 def _shares(trials, found, ax: Axes) -> Axes:
     """Draws the distribution of the gammas of all seeds, for each part that trains."""
-    grid = np.geomspace(1e-4, 10, 201)
-    ax.plot(grid, np.minimum(grid, 1), color="#777777", lw=1.3, linestyle=":", label="at the start")
+    grid = np.geomspace(1e-3, 10, 201)
+    ax.plot(grid, np.minimum(grid, 1), color="#777777", lw=1, label="at the start")
     for trained in ("all", "batch norm"):
         group = trials[trials.trained == trained]
         sizes = np.sort(measures.at_end(found[found.trial_id.isin(group.trial_id)])["size"])
@@ -112,8 +113,8 @@ def _shares(trials, found, ax: Axes) -> Axes:
             continue
         shares = np.searchsorted(sizes, grid) / len(sizes)
         look = _LOOK_OF[trained] | {"marker": None}
-        title = f"at the end, {measures.TRAINED[trained]} trained (all seeds)"
-        ax.plot(grid, shares, lw=2, label=title.replace("only trained", "trained"), **look)
+        title = f"{measures.TRAINED[trained]} trained".replace("only trained", "trained")
+        ax.plot(grid, shares, lw=2, label=f"{title} (all seeds)", **look)
     ax.axvline(measures.NEAR_ZERO, color="#777777", linestyle="--", linewidth=1)
     ax.annotate(
         f"{measures.NEAR_ZERO:g}",
@@ -126,6 +127,7 @@ def _shares(trials, found, ax: Axes) -> Axes:
         fontsize=8,
     )
     ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.set_ylim(0, 1)
     ax.set_xlabel("size of gamma")
     ax.set_ylabel("share of gammas below this size")

@@ -52,6 +52,14 @@ class _TwoWeights:
         of_units = np.repeat(np.arange(units), _PER_UNIT)
         self.positions.assign(np.stack([np.concatenate(drawn), of_units], axis=1))
 
+    def save_own_variables(self, store):
+        """Saves all variables. Keras's dense layer and convolution would save only their own."""
+        keras.layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store):
+        """Loads all variables."""
+        keras.layers.Layer.load_own_variables(self, store)
+
     @property
     def changed_kernel(self):
         """The kernel with the trained changes."""

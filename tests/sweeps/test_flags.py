@@ -107,6 +107,14 @@ STUDIES = {
         "eval_every": LEFT_OUT,
         "max_steps": 300,
     },
+    "noise": {"bn_logits": LEFT_OUT, "learning_rate": 0.1, "max_steps": 300},
+    "only_batch_norm": {
+        "batch_norm": LEFT_OUT,
+        "batch_size": 100,
+        "bn_logits": LEFT_OUT,
+        "eval_every": 50,
+        "hidden_units": (500, 400, 300),
+    },
 }
 # Commands that are no studies have a few of the flags, and nothing else in common with them.
 OTHERS = {
