@@ -47,8 +47,9 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
     define.integer(
         "record_every",
-        15,
-        "Steps between two recordings of distributions and of the loss along the gradient.",
+        20,
+        "Steps between two recordings of distributions and of the loss along the gradient. Each "
+        "is repeated after the next step.",
         at_least=1,
     )
 
@@ -56,6 +57,8 @@ def define_flags(values: absl_flags.FlagValues) -> None:
 def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per strength of the noise, arm and seed."""
     every = min(values.record_every, values.max_steps)
+    recordings = set(range(0, values.max_steps + 1, every))
+    recordings |= set(range(1, values.max_steps + 1, every))  # so that changes per step show
     return [
         flags.trial(
             values,
@@ -67,7 +70,7 @@ def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
             curve_every=every,
             stop_at_target=False,
             record=("percentiles", "landscape"),
-            record_steps=tuple(range(0, values.max_steps + 1, every)),
+            record_steps=tuple(sorted(recordings)),
             program="noise",
             options={"noise": noise},
         )

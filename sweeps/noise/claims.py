@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from sweeps.harness.claims import Claim
 from sweeps.harness.claims.checks import check, ratio, sample
-from sweeps.harness.claims.evidence import StudyTables, in_steps, pick, steps
+from sweeps.harness.claims.evidence import StudyTables, first_step, in_steps, pick, steps
 from sweeps.harness.claims.verdicts import Finding, all_parts
 from sweeps.harness.results import intervals
 from sweeps.harness.trial import Trial
 from sweeps.noise import measures
 
+_LEARNED = 0.5  # training loss of a mini-batch that shows progress whatever inference does
 _AS_FAST = 1.5  # largest ratio of steps at which two networks train about as fast
 _ARMS = {
     "plain": (False, 0.0),
@@ -25,7 +26,7 @@ _ARMS = {
 def noise_moves_distributions_only(tables: StudyTables) -> Finding:
     """Claim 29, from medians over seeds: steps to the target, and jumps of the distributions.
 
-    The jump of a unit is the mean change of its distribution from one recording to the next,
+    The jump of a unit is the mean change of its distribution from one training step to the next,
     divided by its spread, see `measures.movements`. A run's jump is the median over its units.
 
     Reproduced: with noise, the distributions of batch norm jump farther than the plain network's
@@ -37,6 +38,7 @@ def noise_moves_distributions_only(tables: StudyTables) -> Finding:
     trials = tables.trials("noise", "steps_to_target")
     moved = measures.movements(tables.read("percentiles", "step", "unit", "p15", "p50", "p85"))
     trials = trials.merge(moved, left_on="trial_id", right_index=True)
+    curves = tables.recorded("curves", ("noise",), "train_loss")
     arms = {name: pick(trials, batch_norm=arm, noise=noise) for name, (arm, noise) in _ARMS.items()}
     jumps = {name: sample(arm, "jump") for name, arm in arms.items()}
     slower = ratio(steps(arms["batch norm with noise"]), steps(arms["batch norm"]))
@@ -62,6 +64,7 @@ def noise_moves_distributions_only(tables: StudyTables) -> Finding:
         {
             "": name,
             f"Median steps to {100 * arm.target_accuracy.iloc[0]:g}%": in_steps(arm),
+            f"Median steps to a training loss of {_LEARNED:g}": learned(name),
             "Median jump, in spreads": intervals.of_median(arm.jump).shown(".2g"),
             "Median drift over the run, in spreads": intervals.of_median(arm.drift).shown(".2g"),
         }

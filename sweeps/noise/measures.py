@@ -41,14 +41,15 @@ def movements(percentiles: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A table with the index `trial_id` and the columns
 
-        jump: Mean change from one recording to the next, of the percentile that changes most.
+        jump: Mean change from a training step to the next one, of the percentile that changes most.
         drift: Largest range over the whole run, of the percentile that ranges most.
     """
     ordered = percentiles.sort_values("step")
     columns, by = ["p15", "p50", "p85"], ["trial_id", "unit"]
     units = ordered.groupby(by)
     spread = (ordered.p85 - ordered.p15).groupby([ordered[name] for name in by]).mean()
-    changes = units[columns].diff().abs().max(axis=1)  # NaN at the first recording
+    changes = units[columns].diff().abs().max(axis=1)
+    changes = changes[units.step.diff() == 1]
     jump = changes.groupby([ordered[name] for name in by]).mean() / spread
     drift = (units[columns].max() - units[columns].min()).max(axis=1) / spread
     return pd.DataFrame({"jump": jump, "drift": drift}).groupby("trial_id").median()

@@ -46,10 +46,10 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
     define.choice(
         "trained",
-        ["all", "batch norm", "output", "random"],
+        ["all", "batch_norm", "output", "random"],
         "Parameters that train, separated by commas: all, gamma and beta of batch norm, those of "
         "the output layer, or as many random weights as there are gammas and betas.",
-        choices=["all", "batch norm", "output", "random"],
+        choices=["all", "batch_norm", "output", "random"],
     )
     define.number(
         "gamma_l2",
@@ -80,7 +80,7 @@ def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
         )
         for network in sorted(values.network, reverse=True)
         for trained in values.trained
-        for gamma_l2 in (values.gamma_l2 if trained in ("all", "batch norm") else [0.0])
+        for gamma_l2 in (values.gamma_l2 if trained in ("all", "batch_norm") else [0.0])
         for seed in range(values.seeds)
     ]
 
@@ -117,7 +117,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
 
     every, found = tables.trials, tables.recorded
     paths = [charts.accuracy(every, found["parameters"], folder / "accuracy.png")]
-    if every.trained.isin(["all", "batch norm"]).any():
+    if every.trained.isin(["all", "batch_norm"]).any():
         paths.append(charts.gammas(every, found["gammas"], folder / "gammas.png"))
     return paths
 

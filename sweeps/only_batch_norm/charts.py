@@ -17,7 +17,7 @@ from sweeps.only_batch_norm import measures
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LOOK_OF = dict(zip(["output", "batch norm", "random", "all"], looks.LOOKS, strict=False))
+_LOOK_OF = dict(zip(["output", "batch_norm", "random", "all"], looks.LOOKS, strict=False))
 
 
 def accuracy(trials: pd.DataFrame, parameters: pd.DataFrame, path: Path) -> Path:
@@ -38,7 +38,7 @@ def accuracy(trials: pd.DataFrame, parameters: pd.DataFrame, path: Path) -> Path
 def gammas(trials: pd.DataFrame, recorded: pd.DataFrame, path: Path) -> Path:
     """Draws the share of gammas below each size, at the start and at the end of training."""
     every = _finished(trials)
-    every = every[every.trained.isin(["all", "batch norm"])]
+    every = every[every.trained.isin(["all", "batch_norm"])]
     found = recorded.assign(size=recorded.gamma.abs())
     return charts.save_panels(
         path,
@@ -106,7 +106,7 @@ def _shares(trials, found, ax: Axes) -> Axes:
     """Draws the distribution of the gammas of all seeds, for each part that trains."""
     grid = np.geomspace(1e-3, 10, 201)
     ax.plot(grid, np.minimum(grid, 1), color="#777777", lw=1, label="at the start")
-    for trained in ("all", "batch norm"):
+    for trained in ("all", "batch_norm"):
         group = trials[trials.trained == trained]
         sizes = np.sort(measures.at_end(found[found.trial_id.isin(group.trial_id)])["size"])
         if not len(sizes):

@@ -37,8 +37,8 @@ def gamma_and_beta_are_enough(tables: StudyTables) -> Finding:
             name: pick(trials, architecture=network, trained=name) for name in measures.TRAINED
         }
         accuracy = {name: 100 * _accuracy(group) for name, group in of_network.items()}
-        alone = intervals.of_median(accuracy["batch norm"])
-        lead = difference(accuracy["batch norm"], accuracy["random"])
+        alone = intervals.of_median(accuracy["batch_norm"])
+        lead = difference(accuracy["batch_norm"], accuracy["random"])
         title = measures.NETWORKS[network]
         checks[title] = both(check(alone, "above", 100 * _FAR), check(lead, "above", 0))
         words.append(
@@ -81,13 +81,13 @@ def a_third_of_the_gammas_vanish(tables: StudyTables) -> Finding:
             name: intervals.of_median(
                 pick(trials, architecture=network, trained=name).share.dropna()
             )
-            for name in ("batch norm", "all")
+            for name in ("batch_norm", "all")
         }
-        checks[title] = check_between(found["batch norm"], *_THIRD, ".2g")
+        checks[title] = check_between(found["batch_norm"], *_THIRD, ".2g")
         rows.append(
             {
                 "Network": title,
-                "Near 0, gamma and beta trained": found["batch norm"].shown(".1%"),
+                "Near 0, gamma and beta trained": found["batch_norm"].shown(".1%"),
                 "Near 0, all parameters trained": found["all"].shown(".1%"),
             }
         )
@@ -128,7 +128,7 @@ CLAIMS = {
         "Frankle et al. 2021",
         a_third_of_the_gammas_vanish,
         needs=lambda trial: (
-            _without_penalty(trial) and dict(trial.options)["trained"] in ("all", "batch norm")
+            _without_penalty(trial) and dict(trial.options)["trained"] in ("all", "batch_norm")
         ),
     ),
 }

@@ -7,7 +7,7 @@ import pandas as pd
 # What trains, by the value of the option `trained`.
 TRAINED = {
     "all": "all parameters",
-    "batch norm": "gamma and beta only",
+    "batch_norm": "gamma and beta only",
     "output": "output layer only",
     "random": "as many random weights",
 }

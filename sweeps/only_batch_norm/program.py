@@ -92,7 +92,7 @@ _OF_CLASS = {keras.layers.Dense: TwoWeightsDense, keras.layers.Conv2D: TwoWeight
 def build(trial: Trial) -> keras.Model:
     """The trial's network. The option `trained` says which of its parameters train.
 
-    "all": all parameters; "batch norm": gamma and beta of all batch norms; "output": the output
+    "all": all parameters; "batch_norm": gamma and beta of all batch norms; "output": the output
     layer; "random": two weights of each unit that has a gamma and a beta. Statistics of batch norm
     are updated in all of them. The option `gamma_l2` is the factor of the squared gammas in the
     loss.
@@ -106,7 +106,7 @@ def build(trial: Trial) -> keras.Model:
         trains = options["trained"] == "all" or (options["trained"] == "output" and layer is last)
         layer.kernel.trainable = layer.bias.trainable = trains
     for norm in norms(network):
-        norm.gamma.trainable = norm.beta.trainable = options["trained"] in ("all", "batch norm")
+        norm.gamma.trainable = norm.beta.trainable = options["trained"] in ("all", "batch_norm")
         if options["gamma_l2"]:
             norm.gamma.regularizer = keras.regularizers.L2(options["gamma_l2"])
     return network

@@ -11,11 +11,11 @@ DEPENDS = "depends on the part: it is true that "
 
 
 def percentiles(jump):
-    """A unit of spread 2 whose distribution jumps up and down by `jump` spreads."""
+    """Two units of spread 2 that jump by `jump` spreads in a step, and farther in ten steps."""
     return [
         {"step": s, "unit": u, "p15": m - 1, "p50": m, "p85": m + 1}
         for u in (1, 2)
-        for s, m in enumerate([0.0, 2 * jump, 0.0])
+        for s, m in ((0, 0.0), (1, 2 * jump), (11, 7.0), (12, 7.0 - 2 * jump))
     ]
 
 
@@ -37,8 +37,20 @@ def test_noise_moves_distributions_only(judge, jump, steps, plain_steps, verdict
         trial(batch_norm=True, noise=1.0, jump=jump, steps_to_target=steps),
     )
     made = rows_of(frame, "percentiles", lambda t: percentiles(t.jump))
-    finding = judge(29, trials=frame.drop(columns="jump"), percentiles=made)
+    losses = [1.0, 0.5, 0.4]
+    curves = rows_of(
+        frame,
+        "curves",
+        lambda t: [
+            {"step": s * (1 + t.noise), "train_loss": x, "test_accuracy": None}
+            for s, x in enumerate(losses, 1)
+        ],
+    )
+    frame = frame.drop(columns="jump")
+    finding = judge(29, trials=frame, percentiles=made, curves=curves)
     assert_verdict(finding, verdict)
+    found = [row["Median steps to a training loss of 0.5"] for row in finding.rows]
+    assert found == ["2 [2, 2]"] * 2 + ["4 [4, 4]"] * 2
     assert finding.rows[0]["Median jump, in spreads"] == "0.2 [0.2, 0.2]"
     assert f"batch norm needs {steps / 50:.3g} [" in finding.measured
     needed = plain_steps or ">300"
@@ -83,8 +95,8 @@ def test_batch_norm_makes_the_loss_smoother(judge, loss, gradient, verdict):
 def test_movements_are_medians_over_units_in_spreads():
     rows = [
         {"trial_id": "a", "step": step, "unit": unit, "p15": p50 - 1, "p50": p50, "p85": p50 + 3}
-        for unit, values in ((1, [0, 1, 3]), (2, [0, 4, 0]), (3, [5, 5, 5]))
-        for step, p50 in enumerate(values)
+        for unit, values in ((1, [0, 1, 3]), (2, [0, 4, 0]), (3, [2, 2, 2]))
+        for step, p50 in zip((0, 1, 2, 30), [*values, 2], strict=True)
     ]
     shuffled = pd.DataFrame(rows).sample(frac=1, random_state=0)
     found = measures.movements(shuffled)

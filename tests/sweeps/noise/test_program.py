@@ -133,7 +133,7 @@ def test_the_landscape_is_that_of_numpy_and_changes_nothing():
     x, labels = IMAGES[:50].reshape(50, -1) / 255.0, LABELS[:50].astype(int)
     start = [v.numpy().astype(float) for v in network.model.trainable_variables]
     _, gradient = loss_and_gradient(start, x, labels)
-    assert rows[:, 0].tolist() == [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4]
+    assert rows[:, 0].tolist() == [0, 0.5, 1, 2, 4]
     for multiple, loss, change in rows:
         moved = [w - multiple * 0.2 * g for w, g in zip(start, gradient, strict=True)]
         expected, there = loss_and_gradient(moved, x, labels)

@@ -5,7 +5,7 @@ import pytest
 from claim_tables import NO, YES, assert_verdict, rows_of, trial, trials
 
 NETWORKS = ("dense", "lenet")
-PARTS = {"all": 1000, "batch norm": 20, "output": 30, "random": 20}
+PARTS = {"all": 1000, "batch_norm": 20, "output": 30, "random": 20}
 
 
 def accuracies(alone, random):
@@ -23,7 +23,7 @@ def accuracies(alone, random):
             for trained, accuracy in (
                 ("all", 0.98),
                 ("output", 0.9),
-                ("batch norm", found[0]),
+                ("batch_norm", found[0]),
                 ("random", found[1]),
             )
             for penalty in (0.0, 0.1)
@@ -57,7 +57,7 @@ def test_gamma_and_beta_are_enough(judge, alone, random, verdict):
 
 def test_a_diverged_run_has_learned_nothing(judge):
     frame = accuracies((0.8, 0.9), (0.4, 0.5))
-    frame.loc[frame.trained == "batch norm", "final_accuracy"] = None
+    frame.loc[frame.trained == "batch_norm", "final_accuracy"] = None
     made = rows_of(frame, "parameters", lambda t: [{"step": 5, "parameters": 20, "total": 1000}])
     assert_verdict(judge(33, trials=frame, parameters=made), NO)
 
@@ -75,7 +75,7 @@ def test_a_third_of_the_gammas_vanish(judge, near, verdict):
     counts = dict(zip(NETWORKS, near, strict=True))
 
     def gammas(t):
-        count = counts[t.architecture] if t.trained == "batch norm" and not t.gamma_l2 else 2
+        count = counts[t.architecture] if t.trained == "batch_norm" and not t.gamma_l2 else 2
         ends = [(-1) ** u * (0.0099 if u < count else 0.0101) for u in range(100)]
         return [
             {"step": step, "layer": 1, "unit": u + 1, "gamma": gamma}

@@ -44,7 +44,7 @@ STATISTICS = {"moving_mean", "moving_variance"}
     ("trained", "kinds"),
     [
         ("all", {"kernel", "bias", "gamma", "beta"}),
-        ("batch norm", {"gamma", "beta"}),
+        ("batch_norm", {"gamma", "beta"}),
         ("output", {"kernel", "bias"}),
         ("random", {"changes"}),
     ],
@@ -115,7 +115,7 @@ def test_positions_and_gammas_follow_from_the_seed():
 
 def test_every_part_starts_from_the_same_random_network():
     outputs = []
-    for trained in ("all", "batch norm", "output", "random"):
+    for trained in ("all", "batch_norm", "output", "random"):
         made = trial(trained, hidden_units=(400, 300))
         estimator = Estimator(model_fn, made)
         estimator.initialize(made)
@@ -131,7 +131,7 @@ def test_every_part_starts_from_the_same_random_network():
 def test_a_penalty_pulls_gammas_to_zero():
     sizes = []
     for factor in (0.0, 0.1):
-        estimator, _ = trained_network(trial("batch norm", factor), steps=30)
+        estimator, _ = trained_network(trial("batch_norm", factor), steps=30)
         sizes.append(
             np.mean([np.abs(n.gamma.numpy()).mean() for n in program.norms(estimator.model)])
         )
@@ -142,7 +142,7 @@ def test_a_penalty_pulls_gammas_to_zero():
     ("trained", "parameters"),
     [
         ("all", EVERY),
-        ("batch norm", 2 * (20 + 10)),
+        ("batch_norm", 2 * (20 + 10)),
         ("output", 10 * 10 + 10),
         ("random", 2 * (20 + 10)),
     ],
