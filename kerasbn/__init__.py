@@ -9,12 +9,13 @@ except ModuleNotFoundError as error:
 
 from kerasbn import folding, reference
 from kerasbn.batch_norm import BatchNorm
-from kerasbn.tools import fold, from_keras, load_weights, recalibrate, to_keras
+from kerasbn.tools import diagnose, fold, from_keras, load_weights, recalibrate, to_keras
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BatchNorm",
+    "diagnose",
     "fold",
     "folding",
     "from_keras",

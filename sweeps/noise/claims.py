@@ -39,11 +39,18 @@ def noise_moves_distributions_only(tables: StudyTables) -> Finding:
     moved = measures.movements(tables.read("percentiles", "step", "unit", "p15", "p50", "p85"))
     trials = trials.merge(moved, left_on="trial_id", right_index=True)
     curves = tables.recorded("curves", ("noise",), "train_loss")
+    budget = trials.max_steps.max()
     arms = {name: pick(trials, batch_norm=arm, noise=noise) for name, (arm, noise) in _ARMS.items()}
+
+    def learned(name):
+        arm, noise = _ARMS[name]
+        rows = pick(curves, batch_norm=arm, noise=noise)
+        found = first_step(rows, -_LEARNED, -rows.train_loss)
+        return intervals.of_median(found).shown("g", f">{budget}")
+
     jumps = {name: sample(arm, "jump") for name, arm in arms.items()}
     slower = ratio(steps(arms["batch norm with noise"]), steps(arms["batch norm"]))
     stopped = intervals.of_median(steps(arms["plain with noise"]))
-    budget = trials.max_steps.max()
     parts = {
         "noise makes batch norm's distributions less stable than the plain network's": check(
             ratio(jumps["batch norm with noise"], jumps["plain"]), "above", 1

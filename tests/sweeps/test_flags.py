@@ -308,6 +308,8 @@ FIRST_IDS = {
     "learning_rate": "33446fdd1cc90522",
     "lenet": "ddf7cac3194986b3",
     "moving_average": "f1b98eed2c9663ec",
+    "noise": "e2146d675f501294",
+    "only_batch_norm": "d435f176971acfcd",
     "regularization": "c38cce5149a125e3",
     "tuned": "953995954a1b5242",
 }
