@@ -69,7 +69,7 @@ def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
             optimizer="sgd",
             curve_every=every,
             stop_at_target=False,
-            record=("percentiles", "landscape"),
+            record=("percentiles", "landscape", *(["recalibrated"] if batch_norm else [])),
             record_steps=tuple(sorted(recordings)),
             program="noise",
             options={"noise": noise},
@@ -101,7 +101,8 @@ STUDY = Study(
     quick={"seeds": 1, "max_steps": 150, "hidden_units": "300,200,100,50,25"},
     captions={
         "steps_to_target.png": (
-            "What does the noise cost each network? Vertical bars are 95% intervals of the medians."
+            "How much does the noise slow each network? Vertical bars are 95% intervals of the "
+            "medians."
         ),
         "landscape.png": (
             "From the weights of a step, take steps of several lengths along the gradient. How far "

@@ -1,4 +1,4 @@
-"""Networks with noise before each hidden activation, and a recorder of the loss's landscape."""
+"""Networks with noise before each hidden activation, and recorders of the loss and of accuracy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+import kerasbn
 from sweeps.harness.training import models
 from sweeps.harness.training.recorders.base import Run, Stateless
 from sweeps.harness.trial import Trial
@@ -16,6 +17,7 @@ from sweeps.harness.trial import Trial
 # The noise of strength 1: largest shift of a unit, largest excess of its scale over 1, and largest
 # distance of a sample's shift and scale from those of its unit.
 _SHIFT, _SCALE, _RADIUS = 0.5, 0.25, 0.1
+_IMAGES = 2000  # images to recalibrate on, and to test on
 # Step sizes along the gradient, in learning rates. 0 is the network itself.
 _MULTIPLES = (0.0, 0.5, 1.0, 2.0, 4.0)
 
@@ -107,12 +109,44 @@ class Landscape(Stateless):
         for multiple in _MULTIPLES:
             length = tf.constant(multiple * self._estimator.learning_rate, tf.float32)
             loss, moved = self._measure(*self._examples, start, gradient, length)
-            changes = [
-                m.numpy().astype(float) - g.numpy() for m, g in zip(moved, gradient, strict=True)
-            ]
-            change = float(np.sqrt(sum(np.sum(each**2) for each in changes)))
-            rows.append((multiple, float(loss), change))
+            changes = [m - g for m, g in zip(moved, gradient, strict=True)]
+            rows.append((multiple, float(loss), float(tf.linalg.global_norm(changes))))
         return rows
+
+
+class Recalibrated(Stateless):
+    """Accuracy in inference mode, with the moving averages and with recalibrated statistics.
+
+    Noise is off in inference, but the moving averages come from training steps with noise. The
+    statistics are recalibrated without noise, on the first 2,000 training images. The accuracies
+    are those on the first 2,000 test images.
+
+    Columns:
+        moving_averages: Accuracy with the moving averages.
+        recalibrated: Accuracy with the recalibrated statistics.
+    """
+
+    columns = ("moving_averages", "recalibrated")
+
+    def __init__(self, run: Run):
+        self._estimator, self._batch_size = run.estimator, run.trial.batch_size
+        self._images = run.train[0][:_IMAGES]
+        self._test = tuple(array[:_IMAGES] for array in run.test)
+
+    def rows(self, step: int) -> list[tuple]:
+        """One row."""
+        model = self._estimator.model
+        variables = model.non_trainable_variables
+        present = [tf.identity(v) for v in variables]
+        before = self._accuracy()
+        kerasbn.recalibrate(model, self._images, batch_size=self._batch_size)
+        after = self._accuracy()
+        for variable, value in zip(variables, present, strict=True):
+            variable.assign(value)
+        return [(before, after)]
+
+    def _accuracy(self):
+        return float(self._estimator.classify(*self._test)[0].mean())
 
 
 def build(trial: Trial) -> keras.Model:
@@ -142,4 +176,4 @@ def prepare(model: keras.Model, trial: Trial) -> None:
         layer.seed_generator.state.assign(seed.generate_state(2) >> 1)
 
 
-RECORDERS = {"landscape": Landscape}
+RECORDERS = {"landscape": Landscape, "recalibrated": Recalibrated}

@@ -78,7 +78,7 @@ def _accuracy(trials, ax: Axes) -> Axes:
         ax.scatter(group.parameters, values, s=20, alpha=0.55, linewidths=0, **looks.dots(look))
         found = spreads.medians(values, group.parameters)
         limits = np.array([[values.min()], [values.max()]]) * np.ones(len(found))
-        wide = spreads.draw_bars(ax, [*found], [*found.values()], limits, look["color"])
+        wide = spreads.draw_bars(ax, np.array([*found]), [*found.values()], limits, look["color"])
         label = f"{title} (median{f', {spreads.NAME}' if wide else ''})"
         medians = [each.estimate for each in found.values()]
         ax.plot([*found], medians, markersize=9, mew=0, label=label, **look)
@@ -103,7 +103,7 @@ def _accuracy(trials, ax: Axes) -> Axes:
 
 
 def _shares(trials, found, ax: Axes) -> Axes:
-    """Draws the distribution of the gammas of all seeds, for each part that trains."""
+    """Draws the distribution of all seeds' gammas, with a line per set of trained parameters."""
     grid = np.geomspace(1e-3, 10, 201)
     ax.plot(grid, np.minimum(grid, 1), color="#777777", lw=1, label="at the start")
     for trained in ("all", "batch_norm"):

@@ -19,7 +19,9 @@ _PER_UNIT = 2  # trained weights per unit or filter, as many as its gamma and be
 
 
 class _TwoWeights:
-    """Mixin for a layer with a kernel: only two weights per unit train, at random positions.
+    """Base class of layers in which only two weights per unit train, at random positions.
+
+    The other base class is a layer with a kernel.
 
     The kernel and the bias stay as they are. The trained changes are added to the kernel.
 
@@ -28,6 +30,10 @@ class _TwoWeights:
         positions: Positions of these weights in the kernel, as rows (input, unit). The inputs of a
             convolution are those of its kernel's pixels and channels, in the kernel's order.
     """
+
+    name: str
+    kernel: keras.Variable
+    bias: keras.Variable
 
     def build(self, input_shape):
         """Makes the kernel and the bias, which do not train, and the changes, which do."""
@@ -133,7 +139,7 @@ class Gammas(Stateless):
     Columns:
         layer: Number of the batch norm. Layer 1 is next to the input.
         unit: Number of the unit or filter in the layer, from 1.
-        gamma: Its scale, in six significant digits.
+        gamma: Scale of the unit, in six significant digits.
     """
 
     columns = ("layer", "unit", "gamma")

@@ -120,6 +120,7 @@ def test_a_study_runs_its_grid_and_draws_its_charts(results, study):
         ("moving_average", "statistics", 2 * 8),
         ("noise", "percentiles", 4 * 5 * 10),
         ("noise", "landscape", 4 * 5 * 5),
+        ("noise", "recalibrated", 2 * 5),
         ("only_batch_norm", "gammas", 4 * (9 + 6 + 16 + 120 + 84)),
         ("only_batch_norm", "parameters", 8),
     ],

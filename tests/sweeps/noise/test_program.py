@@ -8,7 +8,7 @@ import small_training
 from sweeps.harness.training import recorders
 from sweeps.harness.training.estimator import Estimator
 from sweeps.harness.training.models import model_fn
-from sweeps.noise.program import Landscape, Noise
+from sweeps.noise.program import Landscape, Noise, Recalibrated
 
 IMAGES, LABELS = small_training.images(300)
 
@@ -163,6 +163,32 @@ def test_the_landscape_follows_the_learning_rate_of_the_run():
     faster = {multiple: loss for multiple, loss, _ in landscape.rows(0)}
     assert faster[0.5] == pytest.approx(losses[1], rel=1e-5)
     assert faster[2] == pytest.approx(losses[4], rel=1e-5)
+
+
+def test_recalibrated_accuracy_is_that_of_noise_free_batch_statistics_and_changes_nothing():
+    made = trial(1.0, batch_size=300)
+    network = estimator(made)
+    network.train_steps([(IMAGES[:50], LABELS[:50])] * 20)
+    model = network.model
+    before = [v.numpy() for v in model.variables]
+    run = recorders.Run(network, made, (IMAGES, LABELS), (IMAGES, LABELS))
+    ((moving, recalibrated),) = Recalibrated(run).rows(20)
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+    x = IMAGES.reshape(300, -1) / 255.0
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dense):
+            x = x @ layer.kernel.numpy() + layer.bias.numpy()
+        elif isinstance(layer, keras.layers.Activation):
+            x = np.maximum(x, 0)
+        elif hasattr(layer, "gamma"):
+            x = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-3)
+            x = x * layer.gamma.numpy() + layer.beta.numpy()
+    assert recalibrated == pytest.approx((x.argmax(1) == LABELS).mean(), abs=0.004)
+    predicted = model.predict(IMAGES, verbose=0).argmax(1)
+    assert moving == pytest.approx((predicted == LABELS).mean(), abs=0.004)
+    assert moving != recalibrated
 
 
 def test_a_saved_network_with_noise_can_be_loaded(tmp_path):
