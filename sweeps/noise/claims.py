@@ -72,8 +72,8 @@ def noise_moves_distributions_only(tables: StudyTables) -> Finding:
     measured = (
         f"with noise, the distributions of batch norm jump {farther} times as far as the plain "
         f"network's; batch norm needs {slower_by} times the steps that it needs without noise (at "
-        f"most {_AS_FAST:g} times counts as about as fast), but {slower_then.shown('.3g')} times if "
-        "its statistics are recalibrated without noise; the plain network with noise needs "
+        f"most {_AS_FAST:g} times counts as about as fast), but {slower_then.shown('.3g')} times "
+        "if its statistics are recalibrated without noise; the plain network with noise needs "
         f"{plain_steps} steps"
     )
     rows = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,14 +22,15 @@ _LOOK_OF = dict(zip(["output", "batch_norm", "random", "all"], looks.LOOKS, stri
 
 
 def accuracy(trials: pd.DataFrame, parameters: pd.DataFrame, path: Path) -> Path:
-    """Draws the final test accuracy against the number of trained parameters."""
+    """Draws the final accuracy of runs without a penalty, by the number of trained parameters."""
     counts = measures.at_end(parameters).set_index("trial_id").parameters
     every = _finished(trials).assign(parameters=lambda each: each.trial_id.map(counts))
+    every = every[every.gamma_l2 == every.gamma_l2.min()]
     return charts.save_panels(
         path,
         {name: functools.partial(_accuracy, group) for name, group in _by_network(every).items()},
         f"Test accuracy after {trials.max_steps.max():,} steps, by number of trained parameters",
-        charts.settings(trials),
+        charts.settings(every),
         columns=2,
         share="row",
         size=(4.2, 3.4),
@@ -59,12 +61,8 @@ def _finished(trials):
 
 
 def _by_network(trials):
-    """The trials of each network and each factor of the squared gammas, by the panel's title."""
-    several = trials.gamma_l2.nunique() > 1
-    return {
-        measures.NETWORKS[network] + (f", gamma L2 {l2:g}" if several else ""): group
-        for (network, l2), group in trials.groupby(["architecture", "gamma_l2"])
-    }
+    """The trials of each network, by the panel's title."""
+    return {measures.NETWORKS[network]: group for network, group in trials.groupby("architecture")}
 
 
 def _accuracy(trials, ax: Axes) -> Axes:
@@ -106,15 +104,14 @@ def _shares(trials, found, ax: Axes) -> Axes:
     """Draws the distribution of all seeds' gammas, with a line per set of trained parameters."""
     grid = np.geomspace(1e-3, 10, 201)
     ax.plot(grid, np.minimum(grid, 1), color="#777777", lw=1, label="at the start")
-    for trained in ("all", "batch_norm"):
-        group = trials[trials.trained == trained]
+    others = itertools.cycle(looks.LOOKS[2::2])
+    for (trained, l2), group in trials.groupby(["trained", "gamma_l2"]):
         sizes = np.sort(measures.at_end(found[found.trial_id.isin(group.trial_id)])["size"])
-        if not len(sizes):
-            continue
         shares = np.searchsorted(sizes, grid) / len(sizes)
-        look = _LOOK_OF[trained] | {"marker": None}
+        look = (next(others) if l2 else _LOOK_OF[trained]) | {"marker": None}
         title = f"{measures.TRAINED[trained]} trained".replace("only trained", "trained")
-        ax.plot(grid, shares, lw=2, label=f"{title} (all seeds)", **look)
+        penalty = f", L2 {l2:g} on gamma" if l2 else ""
+        ax.plot(grid, shares, lw=2, label=title + penalty, **look)
     ax.axvline(measures.NEAR_ZERO, color="#777777", linestyle="--", linewidth=1)
     ax.annotate(
         f"{measures.NEAR_ZERO:g}",

@@ -114,6 +114,7 @@ STUDIES = {
         "bn_logits": LEFT_OUT,
         "eval_every": 50,
         "hidden_units": (500, 400, 300),
+        "max_steps": 800,
     },
 }
 # Commands that are no studies have a few of the flags, and nothing else in common with them.
@@ -309,7 +310,7 @@ FIRST_IDS = {
     "lenet": "ddf7cac3194986b3",
     "moving_average": "f1b98eed2c9663ec",
     "noise": "e2146d675f501294",
-    "only_batch_norm": "d435f176971acfcd",
+    "only_batch_norm": "26600e2c1dcc66c6",
     "regularization": "c38cce5149a125e3",
     "tuned": "953995954a1b5242",
 }

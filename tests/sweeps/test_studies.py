@@ -61,7 +61,7 @@ TRIALS = {
     "moving_average": 1,
     "tuned": 2 * 2 + 2 * 2,
     "noise": 2 * 2,
-    "only_batch_norm": 2 * 4,
+    "only_batch_norm": 2 * (4 + 1),
 }
 DECIDED = {7, 10, 12, 14, 16, 17, 29, 30, 33, 34, 42}
 
@@ -121,8 +121,8 @@ def test_a_study_runs_its_grid_and_draws_its_charts(results, study):
         ("noise", "percentiles", 4 * 5 * 10),
         ("noise", "landscape", 4 * 5 * 5),
         ("noise", "recalibrated", 2 * 5),
-        ("only_batch_norm", "gammas", 4 * (9 + 6 + 16 + 120 + 84)),
-        ("only_batch_norm", "parameters", 8),
+        ("only_batch_norm", "gammas", 5 * (9 + 6 + 16 + 120 + 84)),
+        ("only_batch_norm", "parameters", 2 * 5),
     ],
 )
 def test_what_was_recorded_is_in_its_table(results, study, name, rows):
