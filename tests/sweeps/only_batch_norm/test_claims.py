@@ -88,7 +88,12 @@ def test_a_third_of_the_gammas_vanish(judge, near, verdict):
     assert_verdict(finding, verdict)
     share = f"{near[0] / 100:.2g}"
     assert f"{share} [{share}, {share}] for three dense layers" in finding.measured
+    assert "with an L2 penalty on gamma, 0.02 [0.02, 0.02] for three dense" in finding.measured
+    found = pd.DataFrame(finding.rows).set_index(["Network", "Trained", "L2 on gamma"])
+    shown = found["Gammas near 0"]
+    assert len(shown) == 2 * 2 * 2
+    assert shown["LeNet", "all parameters", "0"] == "2.0% [2.0%, 2.0%]"
+    assert shown["LeNet", "gamma and beta only", "0.1"] == "2.0% [2.0%, 2.0%]"
     assert (
-        pd.DataFrame(finding.rows)["Near 0, all parameters trained"].tolist()
-        == ["2.0% [2.0%, 2.0%]"] * 2
+        shown["LeNet", "gamma and beta only", "0"] == f"{near[1]}.0% [{near[1]}.0%, {near[1]}.0%]"
     )
