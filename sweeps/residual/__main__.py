@@ -49,7 +49,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     define.integers("blocks", "10,30,100,200", "Numbers of blocks of the first part.")
     define.integer("width", 64, "Units of every block.", at_least=1)
     define.integer("batch_blocks", 20, "Number of blocks of the second part.", at_least=1)
-    define.integers("batch_sizes", "16,128,1024", "Batch sizes of the second part.")
+    define.integers("batch_sizes", "8,128,1024", "Batch sizes of the second part.")
     define.number(
         "batch_rates",
         _RATES,

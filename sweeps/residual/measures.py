@@ -33,8 +33,3 @@ def by_rate(trials: pd.DataFrame) -> pd.DataFrame:
 def best_rate(trials: pd.DataFrame) -> float:
     """The learning rate with the highest median accuracy. The lowest one if there are several."""
     return float(by_rate(trials).median().idxmax())
-
-
-def best_rates(trials: pd.DataFrame) -> pd.Series:
-    """The learning rate with the highest accuracy of each seed. The lowest one of several."""
-    return by_rate(trials).idxmax(axis=1)
