@@ -13,15 +13,16 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
-# The code that can change a trial's numbers. Tables, charts, flags and the engine cannot. Of the
-# tools, trials use only recalibrate. Its other modules choose layers and write messages.
+# The code that can change a trial's numbers. Tables, charts, flags and the engine cannot. Trials
+# run on TensorFlow, and their only tool is recalibrate, whose other modules choose layers, check
+# inputs and write messages.
 SOURCES = (
     *(("kerasbn", f"{name}.py") for name in ("batch_norm", "moments", "_arguments", "_inputs")),
-    *(("kerasbn", f"{name}.py") for name in ("_normalization", "_keras_private")),
-    ("kerasbn", "_tensorflow_private.py"),
-    ("kerasbn", "kernels/**/*.py"),
-    ("kerasbn", "kernels/**/*.[ch]"),
-    *(("kerasbn", f"tools/{name}.py") for name in ("recalibration", "_collecting", "_batches")),
+    *(("kerasbn", f"{name}.py") for name in ("_normalization", "_tensorflow_private")),
+    *(("kerasbn", f"kernels/{name}.py") for name in ("__init__", "generic", "tensorflow*")),
+    *(("kerasbn", f"kernels/native/{name}.py") for name in ("__init__", "sources", "tensorflow")),
+    ("kerasbn", "kernels/native/*.[ch]"),
+    *(("kerasbn", f"tools/{name}.py") for name in ("recalibration", "_collecting", "_population")),
     ("sweeps", "harness/trial.py"),
     ("sweeps", "harness/training/**/*.py"),
     ("sweeps", "harness/engine/runner.py"),

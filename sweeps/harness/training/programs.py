@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import keras
 
-    from sweeps.harness.data import Dataset
-    from sweeps.harness.training.estimator import History
     from sweeps.harness.trial import Trial
 
 
@@ -35,14 +33,14 @@ class Program(NamedTuple):
         prepare: Function of (model, trial). Trials that differ only in seed and learning rate share
             a network, so it sets whatever else depends on the seed. The harness has then drawn the
             kernels and reset the seeds of random layers.
-        run: Function of (trial, dataset) that returns the `History` of a run without the usual
+        run: Function of (trial, `Dataset`) that returns the `History` of a run without the usual
             training. `None` trains the network.
         recorders: Recorders by name; see `sweeps.harness.training.recorders`.
     """
 
     build: Callable[[Trial], keras.Model] | None = None
     prepare: Callable[[keras.Model, Trial], None] = lambda model, trial: None
-    run: Callable[[Trial, Dataset], History] | None = None
+    run: Callable[[Trial, Any], Any] | None = None
     recorders: Mapping[str, Callable[..., Any]] = MappingProxyType({})
 
 
