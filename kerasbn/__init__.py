@@ -10,6 +10,7 @@ except ModuleNotFoundError as error:
 from kerasbn import folding, reference
 from kerasbn.batch_norm import BatchNorm
 from kerasbn.tools import (
+    diagnose,
     fold,
     freeze,
     from_keras,
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BatchNorm",
+    "diagnose",
     "fold",
     "folding",
     "freeze",

@@ -21,6 +21,11 @@ def batch_norms(model: keras.Model) -> list[keras.Layer]:
     return [layer for layer in all_layers(model) if isinstance(layer, BATCH_NORMS)]
 
 
+def has_own_call(norm: keras.Layer) -> bool:
+    """Whether the class of a batch norm overrides `call`, so it may use statistics another way."""
+    return type(norm).call not in (BatchNorm.call, keras.layers.BatchNormalization.call)
+
+
 def is_graph(layer: Any) -> bool:
     """Whether a layer is a Sequential or functional model that runs its graph and nothing else."""
     functional = isinstance(layer, keras.Model) and isinstance(layer, keras.Function)
