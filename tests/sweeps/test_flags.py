@@ -107,14 +107,14 @@ STUDIES = {
         "eval_every": LEFT_OUT,
         "max_steps": 300,
     },
-    "noise": {"bn_logits": LEFT_OUT, "learning_rate": 0.1, "max_steps": 300},
+    "noise": {"bn_logits": LEFT_OUT, "learning_rate": 0.1, "max_steps": 250},
     "only_batch_norm": {
         "batch_norm": LEFT_OUT,
         "batch_size": 100,
         "bn_logits": LEFT_OUT,
         "eval_every": 50,
         "hidden_units": (500, 400, 300),
-        "max_steps": 800,
+        "max_steps": 600,
     },
 }
 # Commands that are no studies have a few of the flags, and nothing else in common with them.
@@ -309,8 +309,8 @@ FIRST_IDS = {
     "learning_rate": "33446fdd1cc90522",
     "lenet": "ddf7cac3194986b3",
     "moving_average": "f1b98eed2c9663ec",
-    "noise": "e2146d675f501294",
-    "only_batch_norm": "26600e2c1dcc66c6",
+    "noise": "80200ea9d7f9a252",
+    "only_batch_norm": "d2935dbf45b7c0b1",
     "regularization": "c38cce5149a125e3",
     "tuned": "953995954a1b5242",
 }
