@@ -116,6 +116,23 @@ STUDIES = {
         "hidden_units": (500, 400, 300),
         "max_steps": 600,
     },
+    "corruption": {
+        "batch_size": 100,
+        "bn_logits": LEFT_OUT,
+        "eval_every": LEFT_OUT,
+        "hidden_units": (6, 16, 120, 84),
+        "jit_compile": True,
+        "learning_rate": 0.002,
+        "max_steps": 400,
+    },
+    "residual": {
+        "batch_size": 128,
+        "bn_logits": LEFT_OUT,
+        "eval_every": LEFT_OUT,
+        "hidden_units": LEFT_OUT,
+        "learning_rate": (0.001, 0.01, 0.03, 0.1, 0.3, 1.0),
+        "max_steps": 200,
+    },
 }
 # Commands that are no studies have a few of the flags, and nothing else in common with them.
 OTHERS = {
@@ -302,6 +319,7 @@ def test_a_limit_that_is_not_reached_changes_no_trial(defined, name):
 FIRST_IDS = {
     "activation": "142ada5238b301b8",
     "batch_size": "3f47d7bb05392222",
+    "corruption": "20b0ab36ba7a49d9",
     "depth": "c40de7dba53dc2f0",
     "distribution": "95287b5124c72857",
     "gradients": "193bd6b7759ff87e",
@@ -312,6 +330,7 @@ FIRST_IDS = {
     "noise": "80200ea9d7f9a252",
     "only_batch_norm": "d2935dbf45b7c0b1",
     "regularization": "c38cce5149a125e3",
+    "residual": "1f7772fe01e525f4",
     "tuned": "953995954a1b5242",
 }
 

@@ -48,6 +48,13 @@ SMALL = {
     ],
     "noise": ["--max_steps=20", "--record_every=10", "--hidden_units=12"],
     "only_batch_norm": ["--max_steps=4", "--eval_every=2", "--hidden_units=9"],
+    "corruption": [
+        *["--max_steps=8", "--batch_size=40", "--hidden_units=2,2,9,8", "--nojit_compile"]
+    ],
+    "residual": [
+        *["--blocks=3", "--width=8", "--learning_rate=0.1", "--batch_size=50", "--max_steps=4"],
+        *["--batch_blocks=2", "--batch_sizes=20,50", "--batch_rates=0.1,1", "--examples=100"],
+    ],
 }
 TRIALS = {
     "activation": 2,
@@ -62,8 +69,10 @@ TRIALS = {
     "tuned": 2 * 2 + 2 * 2,
     "noise": 2 * 2,
     "only_batch_norm": 2 * (4 + 1),
+    "corruption": 2,
+    "residual": 3 + 2 * 2 * 2,
 }
-DECIDED = {7, 10, 12, 14, 16, 17, 29, 30, 33, 34, 42}
+DECIDED = {7, 10, 12, 14, 16, 17, 29, 30, 33, 34, 37, 39, 40, 41, 42}
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +132,9 @@ def test_a_study_runs_its_grid_and_draws_its_charts(results, study):
         ("noise", "recalibrated", 2 * 5),
         ("only_batch_norm", "gammas", 5 * (9 + 6 + 16 + 120 + 84)),
         ("only_batch_norm", "parameters", 2 * 5),
+        ("corruption", "corruption", 2 * 21 + 21 + 4 * 2),
+        ("corruption", "examples", 2 * 21),
+        ("residual", "branches", 3 * 3),
     ],
 )
 def test_what_was_recorded_is_in_its_table(results, study, name, rows):
@@ -392,6 +404,10 @@ BAD = {
     ("initialization", "--dataset=mnist"): "parabola",
     ("gradients", "--record_steps=0,-1"): "record_steps",
     ("lenet", "--hidden_units=6,16,120"): "--hidden_units=6,16,120",
+    ("corruption", "--hidden_units=6,16,120"): "--hidden_units=6,16,120",
+    ("corruption", "--eval_every=2"): "networks are evaluated after their last step",
+    ("residual", "--hidden_units=64,64"): "use --blocks and --width",
+    ("residual", "--batch_rates=0.1,0"): "batch_rates",
 }
 
 
