@@ -17,7 +17,7 @@ def test_contrast_shrinks_the_distance_from_the_mean_of_each_image():
 
 
 def test_brightness_adds_a_share_of_255_and_clips():
-    # Strength 4 adds 0.4, which is 102 of 255.
+    # Strength 4 adds 0.4, or 102 of 255.
     assert images.corrupted(PIXELS, "brightness", 4).tolist() == [[[102, 202], [255, 122]]]
 
 
