@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from sweeps.corruption.program import images
+from sweeps.corruption import measures
+from sweeps.corruption.program import images, recorders
 
 PIXELS = np.array([[[0, 100], [200, 20]]], np.uint8)  # mean 80
 DIGITS = np.random.default_rng(1).integers(0, 256, (3, 28, 28), np.uint8)
@@ -59,3 +60,8 @@ def test_images_differ_more_from_the_clean_ones_at_each_strength(kind):
     ]
     assert distances == sorted(distances)
     assert len(set(distances)) == 5
+
+
+def test_claims_and_charts_read_the_corruptions_that_are_recorded():
+    assert measures.KINDS == images.KINDS
+    assert measures.MIDDLE == recorders._MIDDLE
