@@ -46,6 +46,8 @@ SMALL = {
         *["--hidden_units=9", "--learning_rate=0.001,0.1", "--report_seeds=1"],
         *["--tuning_steps=20", "--max_steps=30", "--target_accuracy=0.5"],
     ],
+    "noise": ["--max_steps=20", "--record_every=10", "--hidden_units=12"],
+    "only_batch_norm": ["--max_steps=4", "--eval_every=2", "--hidden_units=9"],
     "corruption": [
         *["--max_steps=8", "--batch_size=40", "--hidden_units=2,2,9,8", "--nojit_compile"]
     ],
@@ -65,10 +67,12 @@ TRIALS = {
     "regularization": 2,
     "moving_average": 1,
     "tuned": 2 * 2 + 2 * 2,
+    "noise": 2 * 2,
+    "only_batch_norm": 2 * (4 + 1),
     "corruption": 2,
     "residual": 3 + 2 * 2 * 2,
 }
-DECIDED = {7, 10, 12, 14, 16, 17, 37, 39, 40, 41, 42}
+DECIDED = {7, 10, 12, 14, 16, 17, 29, 30, 33, 34, 37, 39, 40, 41, 42}
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +84,7 @@ def results(small_data, tmp_path_factory, in_one_process):
     batch = {
         name: ["--batch_size=50"] for name in ("activation", "gradients", "regularization", "tuned")
     }
+    batch["noise"] = batch["only_batch_norm"] = batch["activation"]
     batch["moving_average"] = batch["activation"]
     commands = [
         (
@@ -122,6 +127,11 @@ def test_a_study_runs_its_grid_and_draws_its_charts(results, study):
         ("gradients", "gradients", 2 * 2 * (12 + 1 + 2)),
         ("regularization", "evaluation", 2 * 2),
         ("moving_average", "statistics", 2 * 8),
+        ("noise", "percentiles", 4 * 5 * 10),
+        ("noise", "landscape", 4 * 5 * 5),
+        ("noise", "recalibrated", 2 * 5),
+        ("only_batch_norm", "gammas", 5 * (9 + 6 + 16 + 120 + 84)),
+        ("only_batch_norm", "parameters", 2 * 5),
         ("corruption", "corruption", 2 * 21 + 21 + 4 * 2),
         ("corruption", "examples", 2 * 21),
         ("residual", "branches", 3 * 3),
