@@ -46,6 +46,9 @@ SMALL = {
         *["--hidden_units=9", "--learning_rate=0.001,0.1", "--report_seeds=1"],
         *["--tuning_steps=20", "--max_steps=30", "--target_accuracy=0.5"],
     ],
+    "rank": ["--width=8,128", "--layers=3", "--measure_every=2", "--batch_size=128"],
+    "exponential_rate": ["--max_steps=9", "--hidden_units=9", "--batch_size=50"],
+    "variance_shift": ["--epochs=2", "--hidden_units=12,9", "--keep_rate=0.5,1"],
 }
 TRIALS = {
     "activation": 2,
@@ -58,8 +61,11 @@ TRIALS = {
     "regularization": 2,
     "moving_average": 1,
     "tuned": 2 * 2 + 2 * 2,
+    "rank": 2 * 2 * 2,
+    "exponential_rate": 4 * 2,
+    "variance_shift": 2,
 }
-DECIDED = {7, 10, 12, 14, 16, 17, 42}
+DECIDED = {7, 10, 12, 14, 16, 17, 31, 32, 35, 42}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +77,7 @@ def results(small_data, tmp_path_factory, in_one_process):
     batch = {
         name: ["--batch_size=50"] for name in ("activation", "gradients", "regularization", "tuned")
     }
-    batch["moving_average"] = batch["activation"]
+    batch["moving_average"] = batch["variance_shift"] = batch["activation"]
     commands = [
         (
             name,
@@ -113,6 +119,10 @@ def test_a_study_runs_its_grid_and_draws_its_charts(results, study):
         ("gradients", "gradients", 2 * 2 * (12 + 1 + 2)),
         ("regularization", "evaluation", 2 * 2),
         ("moving_average", "statistics", 2 * 8),
+        ("rank", "ranks", 2 * 2 * 2 * 4),
+        ("exponential_rate", "difference", 4 * 2 * 10),
+        ("variance_shift", "variances", 2 * (12 + 9)),
+        ("variance_shift", "accuracies", 2 * 3),
     ],
 )
 def test_what_was_recorded_is_in_its_table(results, study, name, rows):
@@ -381,6 +391,9 @@ BAD = {
     ("regularization", "--batch_size=401"): "--batch_size=401 is more than the 400 training",
     ("initialization", "--dataset=mnist"): "parabola",
     ("gradients", "--record_steps=0,-1"): "record_steps",
+    ("rank", "--batch_size=100"): "is less than the largest --width of 512",
+    ("exponential_rate", "--weight_decay=0"): "weight_decay",
+    ("variance_shift", "--keep_rate=0.5,0"): "keep_rate",
     ("lenet", "--hidden_units=6,16,120"): "--hidden_units=6,16,120",
 }
 
