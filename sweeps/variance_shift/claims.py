@@ -50,9 +50,9 @@ def ratio_follows_formula(tables: StudyTables) -> Finding:
     measured = (
         f"the measured ratio differs from the formula by a factor of 1 plus or minus {off} in the "
         f"first layer and {off_later} in the later ones; keep rate {lowest:g} changes accuracy by "
-        f"{points} points (paper: from 77.42% to 68.55% with keep rate 0.5, DenseNet on CIFAR-100); "
-        f"there, inference is {gain} points more accurate than the network as in training, where no "
-        "variance is shifted"
+        f"{points} points (paper: from 77.42% to 68.55% with keep rate 0.5, DenseNet on "
+        f"CIFAR-100); there, inference is {gain} points more accurate than the network as in "
+        "training, where no variance is shifted"
     )
     layers = {"layer 1": units.layer == 1, "later layers": units.layer > 1}
     rows = []

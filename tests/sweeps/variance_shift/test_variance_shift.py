@@ -68,12 +68,14 @@ def weights(model):
 
 
 def forward(model, images, statistics=None):
-    """What each batch norm gets, and the logits, in NumPy and without dropout.
+    """The inputs of each batch norm, and the logits, in NumPy and without dropout.
 
     statistics: "own" normalizes each batch norm with the statistics of its inputs.
     """
     x, inputs, every = images.reshape(len(images), -1) / 255.0, [], weights(model)
-    for (kernel, bias), (gamma, beta, mean, variance) in zip(every[0:-1:2], every[1:-1:2]):
+    for (kernel, bias), (gamma, beta, mean, variance) in zip(
+        every[0:-1:2], every[1::2], strict=True
+    ):
         x = np.maximum(x @ kernel + bias, 0)
         inputs.append(x)
         if statistics == "own":
