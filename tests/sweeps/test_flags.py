@@ -40,6 +40,10 @@ CONTRACT = {
 LEFT_OUT = object()
 ONCE = {"max_steps": LEFT_OUT, "eval_every": LEFT_OUT}
 BY_EPOCH = {"max_steps": None, "eval_every": LEFT_OUT}
+UNTRAINED = {
+    **ONCE,
+    **dict.fromkeys(("jit_compile", "learning_rate", "save_models", "target_accuracy"), LEFT_OUT),
+}
 # For each study: the defaults that differ from those above.
 STUDIES = {
     "depth": {"seeds": 10, "learning_rate": (0.01,)},
@@ -132,6 +136,41 @@ STUDIES = {
         "hidden_units": LEFT_OUT,
         "learning_rate": (0.001, 0.01, 0.03, 0.1, 0.3, 1.0),
         "max_steps": 200,
+    },
+}
+STUDIES |= {
+    "rank": {
+        **UNTRAINED,
+        "activation": ("linear", "relu"),
+        "batch_size": 512,
+        "bn_layer": LEFT_OUT,
+        "bn_logits": LEFT_OUT,
+        "bn_momentum": LEFT_OUT,
+        "hidden_units": LEFT_OUT,
+    },
+    "exponential_rate": {
+        "batch_norm": LEFT_OUT,
+        "batch_size": 256,
+        "bn_epsilon": 1e-30,
+        "bn_layer": LEFT_OUT,
+        "bn_logits": LEFT_OUT,
+        "bn_momentum": LEFT_OUT,
+        "eval_every": LEFT_OUT,
+        "hidden_units": (100, 100),
+        "jit_compile": LEFT_OUT,
+        "learning_rate": (0.2, 1.0),
+        "max_steps": 200,
+        "save_models": LEFT_OUT,
+        "seeds": 10,
+        "target_accuracy": LEFT_OUT,
+    },
+    "variance_shift": {
+        **BY_EPOCH,
+        "batch_norm": LEFT_OUT,
+        "bn_layer": LEFT_OUT,
+        "bn_logits": LEFT_OUT,
+        "hidden_units": (100,) * 7,
+        "learning_rate": 0.003,
     },
 }
 # Commands that are no studies have a few of the flags, and nothing else in common with them.
