@@ -167,8 +167,9 @@ def build(trial: Trial) -> keras.Model:
 def prepare(model: keras.Model, trial: Trial) -> None:
     """Notes the learning rate for `Landscape`, and gives each noise layer its random numbers.
 
-    The streams of the layers are independent. Keras counts a seed up with every draw. The seeds of the harness, which differ by one from layer
-    to layer, would let a layer repeat the noise of another one some steps later.
+    The streams of the layers are independent. Keras counts a seed up with every draw, and the
+    harness gives neighboring layers neighboring seeds. With those, a layer would repeat the noise
+    of another layer some steps later.
     """
     model.learning_rate = trial.learning_rate
     layers = [layer for layer in model.layers if isinstance(layer, Noise)]
