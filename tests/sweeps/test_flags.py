@@ -111,6 +111,32 @@ STUDIES = {
         "eval_every": LEFT_OUT,
         "max_steps": 300,
     },
+    "noise": {"bn_logits": LEFT_OUT, "learning_rate": 0.1, "max_steps": 250},
+    "only_batch_norm": {
+        "batch_norm": LEFT_OUT,
+        "batch_size": 100,
+        "bn_logits": LEFT_OUT,
+        "eval_every": 50,
+        "hidden_units": (500, 400, 300),
+        "max_steps": 600,
+    },
+    "corruption": {
+        "batch_size": 100,
+        "bn_logits": LEFT_OUT,
+        "eval_every": LEFT_OUT,
+        "hidden_units": (6, 16, 120, 84),
+        "jit_compile": True,
+        "learning_rate": 0.002,
+        "max_steps": 400,
+    },
+    "residual": {
+        "batch_size": 128,
+        "bn_logits": LEFT_OUT,
+        "eval_every": LEFT_OUT,
+        "hidden_units": LEFT_OUT,
+        "learning_rate": (0.001, 0.01, 0.03, 0.1, 0.3, 1.0),
+        "max_steps": 200,
+    },
 }
 STUDIES |= {
     "rank": {
@@ -332,6 +358,7 @@ def test_a_limit_that_is_not_reached_changes_no_trial(defined, name):
 FIRST_IDS = {
     "activation": "142ada5238b301b8",
     "batch_size": "3f47d7bb05392222",
+    "corruption": "20b0ab36ba7a49d9",
     "depth": "c40de7dba53dc2f0",
     "distribution": "95287b5124c72857",
     "gradients": "193bd6b7759ff87e",
@@ -339,7 +366,10 @@ FIRST_IDS = {
     "learning_rate": "33446fdd1cc90522",
     "lenet": "ddf7cac3194986b3",
     "moving_average": "f1b98eed2c9663ec",
+    "noise": "80200ea9d7f9a252",
+    "only_batch_norm": "d2935dbf45b7c0b1",
     "regularization": "c38cce5149a125e3",
+    "residual": "1f7772fe01e525f4",
     "tuned": "953995954a1b5242",
 }
 
