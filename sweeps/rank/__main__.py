@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
-_NO_TRAINING = "it trains nothing."
+_NO_TRAINING = "it measures random networks and trains nothing."
 
 
 def define_flags(values: absl_flags.FlagValues) -> None:
