@@ -9,17 +9,29 @@ except ModuleNotFoundError as error:
 
 from kerasbn import folding, reference
 from kerasbn.batch_norm import BatchNorm
-from kerasbn.tools import fold, from_keras, load_weights, recalibrate, to_keras
+from kerasbn.tools import (
+    diagnose,
+    fold,
+    freeze,
+    from_keras,
+    load_weights,
+    recalibrate,
+    to_keras,
+    unfreeze,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BatchNorm",
+    "diagnose",
     "fold",
     "folding",
+    "freeze",
     "from_keras",
     "load_weights",
     "recalibrate",
     "reference",
     "to_keras",
+    "unfreeze",
 ]

@@ -11,7 +11,7 @@ from keras import ops, tree
 
 from kerasbn._keras_private import cut_by_keras, is_array
 from kerasbn.tools._inputs import how_to_convert, shapes_of
-from kerasbn.tools._wording import described
+from kerasbn.tools._wording import described, dtype_name
 
 
 def cut(arrays: Any, size: int) -> tuple[int, Iterable[Any]]:
@@ -75,6 +75,13 @@ def as_arrays(x: Any, number: int) -> Any:
 def as_tensors(x: Any) -> Any:
     """Turns the arrays of one batch into tensors of the backend."""
     return _map_arrays(_to_tensor, x)
+
+
+def is_finite(tensor: Any) -> bool:
+    """Whether a tensor, which may be `None`, has no NaN and no infinity."""
+    if tensor is None or "float" not in dtype_name(tensor):
+        return True
+    return bool(np.isfinite(np.asarray(ops.convert_to_numpy(tensor), np.float64)).all())
 
 
 def _map_arrays(function, arrays):

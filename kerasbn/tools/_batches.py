@@ -43,12 +43,29 @@ def input_batches(
             `steps`. If a batch is empty or does not fit the model. If `batch_size` is given for
             something other than arrays.
     """
+    whole = _arrays(model, batches, batch_size)
+    arrays = None if whole is None else whole[:1]  # targets may be anything
+    with contextlib.closing(_batches(model, batches, arrays, steps, batch_size, task)) as found:
+        for number, x, _ in found:
+            yield number, x
+
+
+def batches_with_targets(
+    model: keras.Model, batches: Any, steps: int | None, batch_size: int | None, task: str
+) -> Generator[tuple[int, Any, tuple], None, None]:
+    """Yields the same as `input_batches`, and the targets.
+
+    The targets are `(y,)`, `(y, sample_weight)` or `()`. They stay as the data has them.
+    """
+    arrays = _arrays(model, batches, batch_size)
+    yield from _batches(model, batches, arrays, steps, batch_size, task)
+
+
+def _batches(model, batches, arrays, steps, batch_size, task):
     _check_number("steps", steps)
     _check_number("batch_size", batch_size)
-    arrays = _arrays(model, batches, batch_size)
     if arrays is not None:
         count, batches = cut(arrays, batch_size or 32)
-        batches = ((x,) for x in batches)
         advice = ["Pass more data.", "Lower `steps` or `batch_size`."]
     elif batch_size is not None:
         raise ValueError(
@@ -83,9 +100,10 @@ def input_batches(
             disable=not console.is_terminal,
         ):
             for part in _parts(model, batch):
-                x = as_arrays(_without_targets(model, part, done), done)
+                inputs, targets = _split(model, part, done)
+                x = as_arrays(inputs, done)
                 check_fit(model, x, done)
-                yield done, as_tensors(x)
+                yield done, as_tensors(x), targets
             done += 1
     if done < (steps or 1):
         received = f"{done}, and then no more" if done else "none"
@@ -96,26 +114,27 @@ def input_batches(
 
 
 def _arrays(model, batches, batch_size):
-    """The inputs, if `batches` is the whole data as arrays. `None` if it is an iterable."""
+    """(inputs, *targets), if `batches` is the whole data as arrays. `None` if it is an iterable."""
     if is_array(batches) or isinstance(batches, dict):
-        return batches
+        return (batches,)
     one = len(batches) == 1 if isinstance(batches, (list, tuple)) else False
     if one and isinstance(batches, list):  # [x] is one batch, or with `batch_size` data to cut
-        return batches[0] if batch_size is not None and is_array(batches[0]) else None
+        return (batches[0],) if batch_size is not None and is_array(batches[0]) else None
     if not one and are_inputs(model, batches):
-        return batches
+        return (batches,)
     if isinstance(batches, tuple):
         _check_tuple(batches, "Received")
-        return batches[0]
+        return batches
     return None
 
 
-def _without_targets(model, batch, number):
+def _split(model, batch, number):
+    """The inputs of a batch and its targets, if it has any."""
     if not isinstance(batch, (list, tuple)) or are_inputs(model, batch):
-        return batch
+        return batch, ()
     # Other lists count as tuples, because PyTorch's DataLoader turns tuples into lists.
     _check_tuple(batch, f"Received in batch {number}")
-    return batch[0]
+    return batch[0], tuple(batch[1:])
 
 
 def _check_tuple(batch, received):

@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from kerasbn._keras_private import all_layers, replaced_call
-from kerasbn.tools._model_graph import trace
+from kerasbn.tools._model_graph import traces
 from kerasbn.tools._models import BATCH_NORMS, batch_norms, is_graph
 from kerasbn.tools._wording import counted, listed
 
@@ -26,9 +26,7 @@ def warn_frozen(model: keras.Model, norms: list[keras.Layer], x: Any) -> None:
         norms: Batch norms that `recalibrate` is about to change.
         x: A batch of inputs, as tensors.
     """
-    in_inference, paths = _called_in_inference(model)
-    in_inference |= _called_in_inference_by_code(model, norms, x)
-    why = {id(norm): _why_frozen(norm, id(norm) in in_inference) for norm in norms}
+    why, paths = reasons_to_count_as_frozen(model, norms, x)
     frozen = [norm for norm in norms if why[id(norm)]]
     if not frozen:
         return
@@ -52,6 +50,18 @@ def warn_frozen(model: keras.Model, norms: list[keras.Layer], x: Any) -> None:
     )
 
 
+def reasons_to_count_as_frozen(
+    model: keras.Model, norms: list[keras.Layer], x: Any
+) -> tuple[dict[int, str], dict[int, str]]:
+    """Why each batch norm counts as frozen, and the paths of layers, both by the layer's id.
+
+    The reason is empty for a batch norm that is not frozen. Layers outside of graphs have no path.
+    """
+    in_inference, paths = _called_in_inference(model)
+    in_inference |= _called_in_inference_by_code(model, norms, x)
+    return {id(norm): _why_frozen(norm, id(norm) in in_inference) for norm in norms}, paths
+
+
 def _why_frozen(norm, in_inference):
     is_so = (not norm.trainable, getattr(norm, "statistics", "auto") == "frozen", in_inference)
     return next((reason for reason, holds in zip(_REASONS, is_so, strict=True) if holds), "")
@@ -66,19 +76,12 @@ def _called_in_inference(model):
     """
     modes: dict[int, list[bool]] = {}
     paths: dict[int, str] = {}
-    traced: set[int] = set()
-    for graph in filter(is_graph, all_layers(model)):
-        if id(graph) in traced:
-            continue
-        traced.update(id(layer) for layer in all_layers(graph))
-        prefix = "" if graph is model else f"{graph.name}/"
-        with contextlib.suppress(ValueError):  # a layer without a configuration
-            calls, _, inside = trace(graph)
-            paths.update({key: prefix + path for key, path in inside.items()})
-            for call in calls:
-                inference = call.training == {False}
-                for layer in all_layers(call.layer) if isinstance(call.layer, keras.Layer) else []:
-                    modes.setdefault(id(layer), []).append(inference)
+    for prefix, (calls, _, inside) in traces(model):
+        paths.update({key: prefix + path for key, path in inside.items()})
+        for call in calls:
+            inference = call.training == {False}
+            for layer in all_layers(call.layer) if isinstance(call.layer, keras.Layer) else []:
+                modes.setdefault(id(layer), []).append(inference)
     return {key for key, found in modes.items() if all(found)}, paths
 
 

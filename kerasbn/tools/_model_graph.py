@@ -7,14 +7,17 @@ tensors between the calls. Keras has to keep this format for as long as it can l
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import itertools
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
 from keras import tree
 
+from kerasbn._keras_private import all_layers
 from kerasbn.tools._models import config_of, is_graph, is_time_distributed
 
 
@@ -171,6 +174,24 @@ def trace(model: keras.Model) -> Trace:
     inside = itertools.islice(outside, len(tree.flatten(read(model).inputs)))
     outputs.update(run(model, "", inside, frozenset(), ()))
     return Trace(calls, outputs, paths)
+
+
+def traces(model: keras.Layer) -> Iterator[tuple[str, Trace]]:
+    """The traces of the outermost models with a graph in a model, which may be the model itself.
+
+    Only Sequential and functional models have a graph that can be read. Models with a layer that
+    has no configuration are left out.
+
+    Yields:
+        The start of all paths in the trace, such as "base/", and the trace.
+    """
+    traced: set[int] = set()
+    for graph in filter(is_graph, all_layers(model)):
+        if id(graph) in traced:
+            continue
+        traced.update(id(layer) for layer in all_layers(graph))
+        with contextlib.suppress(ValueError):
+            yield "" if graph is model else f"{graph.name}/", trace(graph)
 
 
 def _as_inputs(call: Call, inputs: Any) -> list[Ref] | None:

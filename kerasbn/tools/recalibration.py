@@ -11,20 +11,22 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from kerasbn.batch_norm import BatchNorm
-from kerasbn.moments import Moments
+from kerasbn.tools._arrays import is_finite
 from kerasbn.tools._batches import input_batches
-from kerasbn.tools._collecting import VectorizedError, collecting
+from kerasbn.tools._collecting import collecting, explained_errors
 from kerasbn.tools._frozen import warn_frozen
-from kerasbn.tools._inputs import shapes_of
 from kerasbn.tools._models import (
     batch_norms,
     call_models_inside,
     check_call,
     check_weights,
+    check_where,
+    has_own_call,
+    warn_none_chosen,
     warn_nothing_to_do,
 )
-from kerasbn.tools._wording import described, dtype_name, listed
+from kerasbn.tools._population import PopulationSums, new_statistics
+from kerasbn.tools._wording import listed
 
 
 def recalibrate(
@@ -113,7 +115,7 @@ def recalibrate(
         Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, algorithm 2, steps 8 to 10;
         Wu & Johnson 2021, https://arxiv.org/abs/2105.07576, section 3.
     """
-    _check_where(where)
+    check_where(where, "recalibrate")
     check_call(model)
     check_weights(model)
     norms = batch_norms(model)
@@ -122,15 +124,15 @@ def recalibrate(
         return
     chosen = norms if where is None else [norm for norm in norms if where(norm)]
     if not chosen:
-        _warn_none_chosen(model, len(norms))
+        warn_none_chosen(model, len(norms))
         return
     _check_own_call(chosen)
-    sums = [_Sums() for _ in chosen]
+    sums = [PopulationSums() for _ in chosen]
     inputs = input_batches(model, batches, steps, batch_size, "Recalibrating")
     first = True
     with collecting(model, chosen) as collect, contextlib.closing(inputs):
         for number, x in inputs:
-            with _explained_errors(model, number, x):
+            with explained_errors("recalibrate", model, number, x):
                 if first and where is None:
                     warn_frozen(model, norms, x)
                 first = False
@@ -145,46 +147,8 @@ def recalibrate(
         _warn_idle(model, chosen, idle)
     new: list[tuple[keras.Variable, np.ndarray]] = []
     for norm, of_norm in zip(chosen, sums, strict=True):
-        new += [] if norm in idle else _new_values(norm, of_norm)
+        new += [] if norm in idle else new_statistics(norm, of_norm)
     _assign_all(new)
-
-
-class _Sums:
-    """Sums over the batches of one batch norm, in float64, with one value per feature."""
-
-    def __init__(self):
-        self.m = self.m_mean = self.m_variance = self.freedom = 0.0
-
-    def add(self, statistics: Moments, shape: tuple[int, ...]) -> bool:
-        """Adds the statistics of one call. With ghost batches, they have one more axis in front.
-
-        Returns:
-            Whether all statistics are finite.
-        """
-        arrays = (np.asarray(each, np.float64) for each in statistics)
-        mean, variance, m = (each.reshape(-1, *shape) for each in np.broadcast_arrays(*arrays))
-        self.m = self.m + m.sum(0)
-        self.m_mean = self.m_mean + (m * mean).sum(0)
-        self.m_variance = self.m_variance + (m * variance).sum(0)
-        self.freedom = self.freedom + np.maximum(m - 1, 0).sum(0)
-        return bool(np.isfinite(mean + variance)[m > 0].all())
-
-
-def _new_values(norm, sums):
-    """Pairs of the variables of a batch norm that change and their new values."""
-    seen = sums.m > 0  # false for features that are masked in every batch
-    if np.any(seen & (sums.freedom == 0)):
-        raise ValueError(
-            f"Expected batches with several values per feature. Received: a single value in every "
-            f"batch of batch norm '{norm.name}'. One value has no variance. Use larger batches."
-        )
-    mean = sums.m_mean / np.maximum(sums.m, 1)
-    variance = sums.m_variance / np.maximum(sums.freedom, 1)
-    values = {"moving_mean": mean, "moving_variance": variance}
-    if norm.renorm:
-        values["moving_stddev"] = np.sqrt(variance + norm.epsilon)
-    variables = [(getattr(norm, name), value) for name, value in values.items()]
-    return [(v, np.where(seen, value, ops.convert_to_numpy(v))) for v, value in variables]
 
 
 def _assign_all(pairs):
@@ -200,7 +164,7 @@ def _assign_all(pairs):
 
 def _not_finite(norm, number, x):
     """The error for statistics that are NaN or infinite."""
-    if all(map(_is_finite, tree.flatten(x))):
+    if all(map(is_finite, tree.flatten(x))):
         advice = (
             "The data of this batch are finite. Look for NaN, infinite or very large values in the "
             "weights of the layers before the batch norm."
@@ -210,56 +174,6 @@ def _not_finite(norm, number, x):
     return ValueError(
         f"Expected finite values. Received in batch {number}: inputs of batch norm '{norm.name}' "
         f"that are not finite. {advice}"
-    )
-
-
-def _is_finite(tensor):
-    if tensor is None or "float" not in dtype_name(tensor):
-        return True
-    return bool(np.isfinite(np.asarray(ops.convert_to_numpy(tensor), np.float64)).all())
-
-
-# Names of errors of TensorFlow and JAX, because neither may be installed.
-_TENSOR_LEFT_ITS_FUNCTION = (
-    "InaccessibleTensorError",
-    "UnexpectedTracerError",
-    "TracerArrayConversionError",
-)
-
-
-@contextlib.contextmanager
-def _explained_errors(model, number, x):
-    try:
-        yield
-    except Exception as error:
-        left = type(error).__name__ in _TENSOR_LEFT_ITS_FUNCTION
-        if left or isinstance(error, VectorizedError):
-            raise ValueError(
-                f"Expected batch norms that run in Python. Received: model '{model.name}', which "
-                "calls a batch norm inside a function that the backend transforms, such as that of "
-                "keras.ops.vectorized_map. Its statistics cannot leave this function. Call the "
-                "batch norm outside of it, or in a Python loop."
-            ) from error
-        if isinstance(error, NotImplementedError) and (advice := call_models_inside(model)):
-            error.add_note(f"If model '{model.name}' is never called itself: {advice}")
-        error.add_note(f"In recalibrate, at batch {number} with the shapes {shapes_of(x)}.")
-        raise
-
-
-def _check_where(where):
-    if where is not None and not callable(where):
-        raise ValueError(
-            "Expected where to be a function that takes a batch norm and returns whether to "
-            f"recalibrate it, or None. Received: {described(where)}. For example: "
-            "where=lambda layer: layer.trainable"
-        )
-
-
-def _warn_none_chosen(model, total):
-    norms = f"all {total} batch norms" if total > 1 else "the only batch norm"
-    warnings.warn(
-        f"`where` returns false for {norms} of model '{model.name}', which stays unchanged.",
-        stacklevel=3,
     )
 
 
@@ -278,7 +192,7 @@ def _warn_idle(model, norms, idle):
 
 def _check_own_call(norms):
     for norm in norms:
-        if type(norm).call not in (BatchNorm.call, keras.layers.BatchNormalization.call):
+        if has_own_call(norm):
             raise ValueError(
                 f"Batch norm '{norm.name}' of the class {type(norm).__name__} has a `call` that "
                 "overrides that of the batch norm, so it may use the statistics in another way. "

@@ -14,7 +14,7 @@ CONTRACT = {
     "dataset": "auto",
     "data_dir": None,
     "results_dir": "runs",
-    "seeds": 5,
+    "seeds": 6,
     "hidden_units": (500, 400, 300, 200, 100, 50, 25),
     "activation": "relu",
     "learning_rate": 0.01,
@@ -69,7 +69,6 @@ STUDIES = {
         "hidden_units": (6, 16, 120, 84),
         "jit_compile": True,
         "learning_rate": (0.9, 1.0),
-        "seeds": 3,
     },
     "initialization": {
         **BY_EPOCH,
@@ -99,7 +98,6 @@ STUDIES = {
         "bn_logits": False,
         "hidden_units": (500, 400, 300),
         "jit_compile": True,
-        "seeds": 3,
     },
     "regularization": {**BY_EPOCH, "hidden_units": (500, 400, 300)},
     "moving_average": {
@@ -124,7 +122,7 @@ OTHERS = {
         "data_dir": None,
         "results_dir": "runs",
         "quick": False,
-        "seeds": 5,
+        "seeds": 6,
     },
     "report": {"results_dir": "runs"},
 }

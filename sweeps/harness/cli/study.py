@@ -270,7 +270,6 @@ def _check_fits(trials, dataset):
 def _missing(
     trials: list[Trial],
     results: Store,
-    code: str,
     dataset: Dataset,
     values: absl_flags.FlagValues,
 ) -> list[Trial]:
@@ -284,7 +283,7 @@ def _missing(
     if values.overwrite:
         return trials
     records = results.read()
-    conflict = store.conflicts(records, code, dataset.fingerprint)
+    conflict = store.conflicts(records, dataset.fingerprint)
     if conflict and not values.mix_versions:
         raise UserError(
             f"finished trials in {results.folder} come from another version ({conflict}), so their "
@@ -299,9 +298,7 @@ def _missing(
 
 def _run_part(study, part, parts, trials, dataset, results, values):
     """Runs the missing trials of a part; returns the numbers of trials that ran and crashed."""
-    from sweeps.harness.results import provenance
-
-    pending = _missing(trials, results, provenance.code_fingerprint(), dataset, values)
+    pending = _missing(trials, results, dataset, values)
     if not pending:
         return 0, 0
     name = study.name
