@@ -85,7 +85,12 @@ class Recorder:
         self._variables = model.variables
         self._loops = [each for each in all_layers(model) if _is_loop(each)]
         self._found: dict[str, list[Any]] = {}
-        self._run = compiled_or_eager(self._collect, model.run_eagerly, retrace=bool(self._loops))
+
+        # TensorFlow counts the traces of a method over all its objects, and warns of too many.
+        def collect(values, x):
+            return self._collect(values, x)
+
+        self._run = compiled_or_eager(collect, model.run_eagerly, retrace=bool(self._loops))
 
     def __call__(self, x: Any) -> tuple[Any, dict[str, list[Any]]]:
         """Runs the model on one batch of inputs.

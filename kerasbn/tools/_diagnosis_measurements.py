@@ -1,9 +1,10 @@
 """Runs a model over data, and measures its batch norms and its outputs for `diagnose`.
 
 The first pass normalizes with the statistics of each batch, as in training, and measures these
-statistics. Frozen batch norms use their moving averages, as in training. The second time through the data, the model runs in inference mode: with its moving
-averages, with the statistics that `recalibrate` would set, and with these statistics everywhere but
-in one batch norm. A stateless scope gives the variables other values, so the model never changes.
+statistics. Frozen batch norms use their moving averages, as in training. The second time through
+the data, the model runs in inference mode: with its moving averages, with the statistics that
+`recalibrate` would set, and with these statistics everywhere but in one batch norm. A stateless
+scope gives the variables other values, so the model never changes.
 """
 
 from __future__ import annotations

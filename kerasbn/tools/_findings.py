@@ -359,7 +359,7 @@ def dead_channels(layer: str, gamma: np.ndarray | None) -> Finding | None:
         layer,
         f"{np.sum(dead)} of {counted(dead.size, 'channel')} {'is' if dead.sum() == 1 else 'are'} "
         f"dead: gamma is near zero (channel {first[0] if len(first) == 1 else first}: "
-        f"{gamma[first]:.2g}). They pass on nothing but beta.",
+        f"{gamma[first]:.2g}). A dead channel passes on nothing but beta.",
         f"gamma.assign(keras.ops.where(abs(gamma) > {threshold:.1g}, gamma, 1.0))  # and train on",
     )
 
@@ -411,8 +411,8 @@ def useless_bias(layer: str, biased: keras.Layer | None) -> Finding | None:
         "info",
         "useless bias",
         layer,
-        f"The bias of '{biased.name}' has no effect, because this layer subtracts the mean right after "
-        "it.",
+        f"The bias of '{biased.name}' has no effect, because this layer subtracts the mean right "
+        "after it.",
         f"keras.layers.{type(biased).__name__}(..., use_bias=False)  # '{biased.name}'",
     )
 

@@ -211,8 +211,8 @@ def by_severity(findings: list[Finding]) -> tuple[Finding, ...]:
 
 
 def grouped(findings: tuple[Finding, ...]) -> list[list[Finding]]:
-    """The findings of the same fault and severity together, in their order."""
-    groups: dict[tuple[str, str], list[Finding]] = {}
+    """The findings of the same fault together, in their order."""
+    groups: dict[str, list[Finding]] = {}
     for finding in findings:
-        groups.setdefault((finding.severity, finding.fault), []).append(finding)
+        groups.setdefault(finding.fault, []).append(finding)
     return list(groups.values())
