@@ -142,9 +142,12 @@ def measure(
             measure the effect of its moving averages on the outputs, which takes a pass.
     """
     read_once = isinstance(data, Iterator)
-    infer = compiled_or_eager(
-        functools.partial(run_with, model, model.variables), model.run_eagerly
-    )
+    variables = model.variables
+
+    def run(values, x):
+        return run_with(model, variables, values, x)
+
+    infer = compiled_or_eager(run, model.run_eagerly)
     batches = functools.partial(_finite_batches, model, data, steps, batch_size)
     with kept_metrics(model), _no_gradients():
         found = _first_pass(model, norms, batches, infer if read_once else None)
@@ -178,7 +181,7 @@ def _first_pass(model, norms, batches, infer):
         passes=1 if infer is None else 2,
     )
     by_batch, in_inference, changes = Scorer(model), Scorer(model), OutputChanges()
-    values = [variable.value for variable in model.variables]
+    values = _with_values(model.variables, {})
     for number, x, targets in batches(found, "Measuring statistics"):
         with explained_errors("diagnose", model, number, x):
             if found.batches == 0:
@@ -214,7 +217,6 @@ def _first_pass(model, norms, batches, infer):
 def _second_pass(model, found, batches, infer, examine):
     """Runs the model in inference mode with several statistics, side by side."""
     variables = model.variables
-    present = [variable.value for variable in variables]
     try:
         new = [
             (m, {id(v): value for v, value in new_statistics(m.norm, m.population)})
@@ -225,7 +227,7 @@ def _second_pass(model, found, batches, infer, examine):
         new = []
     new = [(m, values) for m, values in new if np.any(m.population.m)]
     best = {key: value for m, values in new if not m.frozen for key, value in values.items()}
-    modes = {"inference": present}
+    modes = {"inference": _with_values(variables, {})}
     if best:
         modes["recalibrated"] = _with_values(variables, best)
     for m, values in new:
@@ -265,8 +267,13 @@ def _finite_batches(model, data, steps, batch_size, found, task):
 
 
 def _with_values(variables, new):
+    """The values of all variables, some of them new. All are tensors, so a function compiles once.
+
+    TensorFlow would compile another one if a value were a variable and not a tensor.
+    """
     return [
-        ops.convert_to_tensor(new[id(v)], v.dtype) if id(v) in new else v.value for v in variables
+        ops.convert_to_tensor(new[id(v)], v.dtype) if id(v) in new else ops.convert_to_tensor(v)
+        for v in variables
     ]
 
 

@@ -18,8 +18,12 @@ from kerasbn.tools._wording import counted
 DRIFT = 0.25
 # From here on, the error is as large as the signal.
 SEVERE_DRIFT = 1.0
-# Statistics of few examples are off by chance. This many standard errors hardly ever are.
-STANDARD_ERRORS = 4.0
+# Drift of correct statistics of n independent values, by chance: sqrt(1 / n + 1 / (2 n)), which is
+# 1.22 / sqrt(n). A healthy drift is hardly ever above this many 1 / sqrt(n).
+CHANCE = 2.0
+# A moving variance that is much too large makes all normalized values 0, which is a drift of 1. So
+# the limit has to stay well below.
+LARGEST_LIMIT = 0.6
 # Share of the old values in a moving average. A moving mean that starts one standard deviation away
 # is then off by 0.05.
 OLD_SHARE = 0.05
@@ -68,7 +72,7 @@ _GO_BACK = "model.load_weights(path)  # of an earlier checkpoint, then use a low
 
 def limit(examples: int) -> float:
     """The drift above which moving averages are wrong, given the number of examples."""
-    return max(DRIFT, STANDARD_ERRORS / math.sqrt(max(examples, 1)))
+    return max(DRIFT, min(LARGEST_LIMIT, CHANCE / math.sqrt(max(examples, 1))))
 
 
 def not_finite(

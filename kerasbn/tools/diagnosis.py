@@ -25,7 +25,7 @@ from kerasbn.tools._models import (
 )
 from kerasbn.tools._report import Diagnosis, LayerDiagnosis, by_severity, cause_of
 from kerasbn.tools._scores import Scores
-from kerasbn.tools._wording import listed
+from kerasbn.tools._wording import counted, listed
 
 __all__ = ["Diagnosis", "Finding", "LayerDiagnosis", "Scores", "diagnose"]
 
@@ -273,6 +273,11 @@ def _paths(norms: list[NormMeasurement]) -> dict[int, str]:
 def _unseen(model: keras.Model, every: list[keras.Layer], found: Measurements) -> list[str]:
     """What a diagnosis cannot see in this model, as sentences."""
     notes = []
+    if _findings.limit(found.examples) > _findings.DRIFT:
+        notes.append(
+            f"{counted(found.examples, 'example')} give rough statistics, so small differences "
+            "were ignored. Use a thousand or more."
+        )
     outside = [m.norm.name for m in found.norms if m.around is None]
     if outside:
         notes.append(
