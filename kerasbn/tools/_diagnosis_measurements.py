@@ -31,6 +31,7 @@ from kerasbn.tools._collecting import (
     run_with,
 )
 from kerasbn.tools._frozen import reasons_to_count_as_frozen
+from kerasbn.tools._inputs import shapes_of
 from kerasbn.tools._population import (
     PopulationSums,
     RunningMoments,
@@ -44,11 +45,11 @@ from kerasbn.tools._wording import dtype_name
 
 @dataclasses.dataclass
 class NormMeasurement:
-    """What the first pass measures of one batch norm.
+    """Measurements of one batch norm in the first pass.
 
     Attributes:
         norm: The batch norm.
-        around: Its surroundings in the graph, or `None` if it is in no graph.
+        around: Surroundings of the batch norm in the graph, or `None` if it is in no graph.
         frozen: Why it counts as frozen. Empty if it does not.
         population: Sums of the statistics of its inputs over all calls.
         calls: Moments of its inputs by the number of the call, batch by batch.
@@ -105,7 +106,7 @@ class Measurements:
         effects: Change of the outputs between the moving averages and the actual statistics of one
             batch norm, by `id(norm)`.
         passes: Number of times that the model ran on the data.
-        notes: What could not be measured, as sentences.
+        notes: Sentences about everything that could not be measured.
     """
 
     norms: list[NormMeasurement]
@@ -139,7 +140,7 @@ def measure(
         steps: Number of batches to use, or `None` for all.
         batch_size: Number of examples per batch, for arrays only.
         examine: Function of a measured batch norm and the number of examples. Returns whether to
-            measure the effect of its moving averages on the outputs, which takes a pass.
+            spend a pass on the effect of its moving averages on the outputs.
     """
     read_once = isinstance(data, Iterator)
     variables = model.variables
@@ -197,7 +198,7 @@ def _first_pass(model, norms, batches, infer):
                 in_inference.add(x, targets, y)
         by_batch.add(x, targets, outputs)
         found.batches += 1
-        found.examples += tree.flatten(x)[0].shape[0]
+        found.examples += shapes_of(x)[0][0] or 0
         for index, of_layer in records.items():
             _, call = calls[int(index)]
             _add(found, call.args[0], tree.map_structure(ops.convert_to_numpy, of_layer), number)

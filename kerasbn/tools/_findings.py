@@ -18,11 +18,11 @@ from kerasbn.tools._wording import counted
 DRIFT = 0.25
 # From here on, the error is as large as the signal.
 SEVERE_DRIFT = 1.0
-# Drift of correct statistics of n independent values, by chance: sqrt(1 / n + 1 / (2 n)), which is
-# 1.22 / sqrt(n). A healthy drift is hardly ever above this many 1 / sqrt(n).
+# Correct statistics of n independent values drift by sqrt(1 / n + 1 / (2 n)) = 1.22 / sqrt(n), by
+# chance. A healthy drift is hardly ever above 2 / sqrt(n).
 CHANCE = 2.0
-# A moving variance that is much too large makes all normalized values 0, which is a drift of 1. So
-# the limit has to stay well below.
+# If a moving variance is much too large, all normalized values are near 0, and the drift is 1. So
+# the limit has to stay well below 1.
 LARGEST_LIMIT = 0.6
 # Share of the old values in a moving average. A moving mean that starts one standard deviation away
 # is then off by 0.05.
@@ -31,7 +31,7 @@ OLD_SHARE = 0.05
 FEW_VALUES = 16
 # |gamma| relative to the largest one. Such a channel adds a thousandth of the strongest channel.
 DEAD_GAMMA = 1e-3
-# Variance relative to epsilon. The outputs then have a standard deviation below 0.3 and not 1.
+# Variance relative to epsilon. Below it, outputs have a standard deviation below 0.3, not 1.
 SMALL_VARIANCE = 0.1
 # |mean| / standard deviation. Rounding an input of this size to its dtype costs 5% of the standard
 # deviation in float16 and bfloat16. In float32, a variance that is computed as a difference of
@@ -55,7 +55,7 @@ class Finding:
             (they are right, but something is wasted).
         fault: Short name of the fault, such as "lagging averages".
         layer: Path of the layer. `None` if the fault is in the data or in the model as a whole.
-        sentence: What is wrong, in words.
+        sentence: The fault in plain words.
         remedy: A line of code that helps.
     """
 
@@ -310,7 +310,7 @@ def lagging(
 
 
 def drifted(layer: str, drift: float, largest: float, shift: float, ratio: float) -> Finding | None:
-    """Moving averages that are not those of the data, for no known reason.
+    """Moving averages that differ from the statistics of the data, without a known reason.
 
     Args:
         layer: Path of the layer.

@@ -86,7 +86,7 @@ class Diagnosis:
         batches: Number of batches.
         examples: Number of examples.
         passes: Number of times that the model ran on the data.
-        notes: What could not be seen or measured, as sentences.
+        notes: Sentences about everything that could not be seen or measured.
     """
 
     model: str

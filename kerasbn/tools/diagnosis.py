@@ -271,7 +271,7 @@ def _paths(norms: list[NormMeasurement]) -> dict[int, str]:
 
 
 def _unseen(model: keras.Model, every: list[keras.Layer], found: Measurements) -> list[str]:
-    """What a diagnosis cannot see in this model, as sentences."""
+    """Sentences about the parts of the model that a diagnosis cannot see."""
     notes = []
     if _findings.limit(found.examples) > _findings.DRIFT:
         notes.append(
@@ -302,5 +302,5 @@ def _without_norms(model, every):
         )
     return (
         "Expected a model with at least one BatchNorm or BatchNormalization. Received: model "
-        f"'{model.name}', which has none. diagnose looks at batch norms only."
+        f"'{model.name}' without any. diagnose looks at batch norms only."
     )

@@ -19,7 +19,7 @@ def faults(report):
 
 
 class Block(layers.Layer):
-    """A custom layer with a dense layer and a batch norm, which no graph shows."""
+    """A custom layer with a dense layer and a batch norm. No graph shows them."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -202,7 +202,7 @@ class TestData:
 class TestBadInput:
     def test_no_batch_norm(self):
         model = keras.Sequential([keras.Input((6,)), layers.Dense(2)], name="plain")
-        with pytest.raises(ValueError, match=r"Received: model 'plain', which has none"):
+        with pytest.raises(ValueError, match=r"Received: model 'plain', without any"):
             kerasbn.diagnose(model, X)
 
     def test_not_built(self):
