@@ -9,7 +9,16 @@ except ModuleNotFoundError as error:
 
 from kerasbn import folding, reference
 from kerasbn.batch_norm import BatchNorm
-from kerasbn.tools import diagnose, fold, from_keras, load_weights, recalibrate, to_keras
+from kerasbn.tools import (
+    diagnose,
+    fold,
+    freeze,
+    from_keras,
+    load_weights,
+    recalibrate,
+    to_keras,
+    unfreeze,
+)
 
 __version__ = "0.1.0"
 
@@ -18,9 +27,11 @@ __all__ = [
     "diagnose",
     "fold",
     "folding",
+    "freeze",
     "from_keras",
     "load_weights",
     "recalibrate",
     "reference",
     "to_keras",
+    "unfreeze",
 ]

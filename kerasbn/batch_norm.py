@@ -333,11 +333,7 @@ class BatchNorm(keras.layers.Layer):
 
     def _normalize_by_moving_averages(self, x: Tensor, *, trains: bool) -> Tensor:
         weights = (self.moving_mean, self.moving_variance, self.gamma, self.beta)
-        if self._axes.last_only:  # vectors broadcast without a reshape
-            values: list[Any] = [None if w is None else self._value(w) for w in weights]
-        else:
-            values = [self._broadcastable(w) for w in weights]
-        mean, variance, gamma, beta = values
+        mean, variance, gamma, beta = map(self._broadcast, weights)
         if trains:
             # Subtracts the mean first, so gamma's gradient keeps the digits of large means.
             x_hat = (x - mean) * ops.rsqrt(variance + self.epsilon)
@@ -347,7 +343,7 @@ class BatchNorm(keras.layers.Layer):
     def _normalize_by_batch(
         self, x: Tensor, mask: Tensor | None, *, portable: bool
     ) -> tuple[Tensor, Moments]:
-        gamma, beta = self._broadcastable(self.gamma), self._broadcastable(self.beta)
+        gamma, beta = self._broadcast(self.gamma), self._broadcast(self.beta)
         options: dict[str, Any] = {
             "axes": self._axes,
             "epsilon": self.epsilon,
@@ -407,7 +403,8 @@ class BatchNorm(keras.layers.Layer):
                 return
         else:
             rate = self._where_counted(rate, count, weight.shape)
-        value = kernels.reshape(value, weight.shape)
+        if len(value.shape) != len(weight.shape):
+            value = kernels.reshape(value, weight.shape)
         weight.assign(moments.move_average(self._value(weight), value, rate))
 
     def _where_counted(self, rate: Tensor | float, count: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -417,6 +414,12 @@ class BatchNorm(keras.layers.Layer):
             counted = ops.broadcast_to(counted, self._axes.statistics_shape)
             counted = kernels.reshape(counted, shape)
         return counted * rate
+
+    def _broadcast(self, weight: keras.Variable | None) -> Any:
+        """The value of a weight in a shape that broadcasts to the inputs. `None` stays `None`."""
+        if weight is not None and self._axes.last_only:  # vectors broadcast without a reshape
+            return self._value(weight)
+        return self._broadcastable(weight)
 
     def _broadcastable(self, weight: keras.Variable | None) -> Tensor | None:
         return broadcastable(weight, self._axes, self._statistics_dtype)

@@ -71,7 +71,7 @@ def batch_normalize(
     Args:
         x: float32 or float64 tensor.
         gamma: Scale, in the shape of the statistics (the rank of x, size 1 on `axes`), or `None`
-            for 1.
+            for 1. If only the last axis is kept, it may be a vector.
         beta: Offset in the same shape, or `None` for 0.
         axes: Axes to reduce, ascending and not negative.
         epsilon: Number added to the variance.
@@ -83,7 +83,8 @@ def batch_normalize(
             the native kernel.
 
     Returns:
-        y, in the shape and dtype of x, and the `Moments`. No gradient flows through the moments.
+        y, in the shape and dtype of x, and the `Moments`, in the shape of the statistics or of
+        gamma. No gradient flows through the moments.
     """
     check_synchronized(synchronized)
     # JAX's kernel and the generic one do not take `synchronized`.
@@ -121,6 +122,14 @@ def to_vector(t: Tensor | None) -> Tensor | None:
 def from_vector(t: Tensor, rank: int) -> Tensor:
     """Reshapes (c,) to the rank of x: (1, ..., 1, c)."""
     return reshape(t, (1,) * (rank - 1) + (-1,))
+
+
+def in_rank_of(x: Tensor, *weights: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The weights, with vectors reshaped to the rank of x. `None` stays `None`."""
+    rank = len(x.shape)
+    return tuple(
+        from_vector(t, rank) if t is not None and len(t.shape) < rank else t for t in weights
+    )
 
 
 def scale_and_shift(x_hat: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:

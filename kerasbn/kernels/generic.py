@@ -6,7 +6,7 @@ import math
 
 from keras import ops
 
-from kerasbn.kernels import scale_and_shift
+from kerasbn.kernels import in_rank_of, scale_and_shift
 from kerasbn.moments import Moments, Tensor, at_least, count_values
 
 reshape = ops.reshape
@@ -22,6 +22,7 @@ def batch_normalize(
     mask: Tensor | None = None,
 ) -> tuple[Tensor, Moments]:
     """See `kerasbn.kernels.batch_normalize`."""
+    gamma, beta = in_rank_of(x, gamma, beta)
     count = count_values(x, axes, mask)
     m = at_least(count, 1.0)
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from kerasbn.kernels import from_vector, generic, jax_plain, native
+from kerasbn.kernels import from_vector, generic, in_rank_of, jax_plain, native
 from kerasbn.kernels.native import jax as jax_native
 from kerasbn.moments import Moments, Tensor
 
@@ -41,9 +41,10 @@ def batch_normalize(
     portable: bool = False,
 ) -> tuple[Tensor, Moments]:
     """See `kerasbn.kernels.batch_normalize`."""
-    vector = tuple(1 if a in axes else size for a, size in enumerate(x.shape))
-    gamma = jnp.ones(vector, x.dtype) if gamma is None else gamma
-    beta = jnp.zeros(vector, x.dtype) if beta is None else beta
+    gamma, beta = in_rank_of(x, gamma, beta)
+    shape = tuple(1 if a in axes else size for a, size in enumerate(x.shape))
+    gamma = jnp.ones(shape, x.dtype) if gamma is None else gamma
+    beta = jnp.zeros(shape, x.dtype) if beta is None else beta
     plain = portable or mask is not None
     if not plain and jax_native.suits(x, axes) and native.library() is not None:
         return jax_native.batch_normalize(x, gamma, beta, axes=axes, epsilon=epsilon)

@@ -38,7 +38,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from kerasbn._tensorflow_private import compiled_by_xla
-from kerasbn.kernels import generic, native, tensorflow_plain
+from kerasbn.kernels import generic, in_rank_of, native, tensorflow_plain
 from kerasbn.kernels.native import tensorflow as tensorflow_native
 from kerasbn.moments import Moments, Tensor
 
@@ -71,6 +71,7 @@ def batch_normalize(
             return tensorflow_native.batch_normalize(
                 library.operations, x, gamma, beta, axes=axes, epsilon=epsilon
             )
+    gamma, beta = in_rank_of(x, gamma, beta)
     rank = len(x.shape)
     changes = sum((a in axes) != (a + 1 in axes) for a in range(rank - 1))
     if changes > _MOST_CHANGES:

@@ -26,6 +26,7 @@ from kerasbn._torch_private import batched, transformed
 from kerasbn.kernels import (
     from_vector,
     generic,
+    in_rank_of,
     to_vector,
     torch_plain,
     torch_ranks,
@@ -49,6 +50,7 @@ def batch_normalize(
     synchronized: bool = False,
 ) -> tuple[Tensor, Moments]:
     """See `kerasbn.kernels.batch_normalize`."""
+    gamma, beta = in_rank_of(x, gamma, beta)
     all_ranks = synchronized and torch_ranks.several(x)
     by_operation = torch.compiler.is_compiling() or transformed()
     rows = mask is None and not all_ranks and not by_operation and torch_rows.suits(x, axes)

@@ -122,6 +122,21 @@ def check_graph(model: keras.Model) -> None:
     )
 
 
+def check_where(where: Any, verb: str) -> None:
+    """Raises a ValueError unless `where` is a function or `None`.
+
+    Args:
+        where: Value of the argument.
+        verb: What the tool does to the layers that `where` chooses.
+    """
+    if where is not None and not callable(where):
+        raise ValueError(
+            "Expected where to be a function that takes a batch norm and returns whether to "
+            f"{verb} it, or None. Received: {described(where)}. For example: "
+            "where=lambda layer: layer.trainable"
+        )
+
+
 def models_inside(
     model: keras.Layer, accept: Callable[[keras.Model], bool], path: str = "model"
 ) -> list[str]:
@@ -205,6 +220,15 @@ def warn_nothing_to_do(model: keras.Model, wanted: str, stacklevel: int = 3) -> 
     """
     message = f"Model '{model.name}' has no {wanted} layer and stays unchanged."
     warnings.warn(message, stacklevel=stacklevel)
+
+
+def warn_none_chosen(model: keras.Model, total: int, stacklevel: int = 3) -> None:
+    """Warns that `where` is false for all batch norms, `total` in number."""
+    norms = f"all {total} batch norms" if total > 1 else "the only batch norm"
+    warnings.warn(
+        f"`where` returns false for {norms} of model '{model.name}', which stays unchanged.",
+        stacklevel=stacklevel,
+    )
 
 
 def warn_lost_classes(lost: list[keras.Model], advice: str = "", stacklevel: int = 3) -> None:

@@ -20,11 +20,13 @@ from kerasbn.tools._models import (
     call_models_inside,
     check_call,
     check_weights,
+    check_where,
     has_own_call,
+    warn_none_chosen,
     warn_nothing_to_do,
 )
 from kerasbn.tools._population import PopulationSums, new_statistics
-from kerasbn.tools._wording import described, listed
+from kerasbn.tools._wording import listed
 
 
 def recalibrate(
@@ -113,7 +115,7 @@ def recalibrate(
         Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, algorithm 2, steps 8 to 10;
         Wu & Johnson 2021, https://arxiv.org/abs/2105.07576, section 3.
     """
-    _check_where(where)
+    check_where(where, "recalibrate")
     check_call(model)
     check_weights(model)
     norms = batch_norms(model)
@@ -122,7 +124,7 @@ def recalibrate(
         return
     chosen = norms if where is None else [norm for norm in norms if where(norm)]
     if not chosen:
-        _warn_none_chosen(model, len(norms))
+        warn_none_chosen(model, len(norms))
         return
     _check_own_call(chosen)
     sums = [PopulationSums() for _ in chosen]
@@ -172,23 +174,6 @@ def _not_finite(norm, number, x):
     return ValueError(
         f"Expected finite values. Received in batch {number}: inputs of batch norm '{norm.name}' "
         f"that are not finite. {advice}"
-    )
-
-
-def _check_where(where):
-    if where is not None and not callable(where):
-        raise ValueError(
-            "Expected where to be a function that takes a batch norm and returns whether to "
-            f"recalibrate it, or None. Received: {described(where)}. For example: "
-            "where=lambda layer: layer.trainable"
-        )
-
-
-def _warn_none_chosen(model, total):
-    norms = f"all {total} batch norms" if total > 1 else "the only batch norm"
-    warnings.warn(
-        f"`where` returns false for {norms} of model '{model.name}', which stays unchanged.",
-        stacklevel=3,
     )
 
 

@@ -10,9 +10,13 @@ The moving averages look back on the same number of examples at every batch size
 momentum is raised to the power of batch size / 500. The output layer is not normalized, because
 GroupNormalization cannot divide its ten units into the same groups.
 
+A second comparison trains for ten epochs: with the largest batch size, with the same batches
+divided into ghost batches of 32, and with a batch size of 32. It measures test and training error.
+
 Claims: At batch size 1, the output of batch norm is beta for every input, so nothing is learned.
 Batch norm gets worse as the batch shrinks, and group normalization does not. Batch Renormalization
-recovers part of the lost accuracy.
+recovers part of the lost accuracy. Large batches generalize worse than small ones, and ghost
+batches close a part of that gap.
 
 Sources: S. Ioffe, "Batch Renormalization: Towards Reducing Minibatch Dependence in Batch-Normalized
 Models" (2017). E. Hoffer, I. Hubara & D. Soudry, "Train longer, generalize better: closing the
@@ -30,6 +34,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags as absl_flags
 
+from sweeps.batch_size.kinds import of_large_batches
 from sweeps.harness.cli import flags
 from sweeps.harness.cli.study import Study, main
 from sweeps.harness.errors import UserError
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
 
 _REFERENCE = 500  # batch size at which --learning_rate and --bn_momentum apply unchanged
 _STEPS_AT_ONCE = 100
+_SMALL = 32  # batch size, and size of ghost batches, that large batches are compared with
 
 
 def define_flags(values: absl_flags.FlagValues) -> None:
@@ -67,6 +73,13 @@ def define_flags(values: absl_flags.FlagValues) -> None:
         "layer. 20 makes groups of 25, 20 and 15 units.",
         at_least=1,
     )
+    define.integer(
+        "gap_epochs",
+        10,
+        f"Number of epochs of the comparison of large batches with ghost batches of {_SMALL}. 0 "
+        "leaves the comparison out.",
+        at_least=0,
+    )
     define.switch(
         "scale_learning_rate",
         True,
@@ -77,6 +90,11 @@ def define_flags(values: absl_flags.FlagValues) -> None:
 
 def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
     """One trial per batch size, normalization and seed. The smallest batches come first."""
+    return _small_batches(values, data) + _large_batches(values, data)
+
+
+def _small_batches(values, data):
+    """Every kind of normalization at every batch size, on the same number of examples."""
     if any(units % values.group_norm for units in values.hidden_units):
         raise UserError(
             f"--group_norm={values.group_norm} does not divide the units of every hidden layer, "
@@ -88,25 +106,55 @@ def trials(values: absl_flags.FlagValues, data: DataSize) -> list[Trial]:
         kinds += [{"batch_norm": True}, {"batch_norm": True, "bn_renorm": True}]
         kinds += [{"batch_norm": True, "bn_virtual_batch_size": values.bn_virtual_batch_size}]
     return [
-        flags.trial(
-            values,
-            data.name,
-            **{"group_norm": None, "bn_virtual_batch_size": None, **kind},
-            seed=seed,
-            batch_size=size,
-            max_steps=max(values.examples // size, 1),
-            learning_rate=values.learning_rate
-            * ((size / _REFERENCE) ** 0.5 if values.scale_learning_rate else 1.0),
-            bn_momentum=values.bn_momentum ** (size / _REFERENCE),
-            eval_every=max(values.examples // size, 1),
-            stop_at_target=False,
-            steps_per_execution=_STEPS_AT_ONCE,
-        )
+        _trial(values, data, kind, size, seed, max(values.examples // size, 1))
         for size in sorted(values.batch_size)
         for kind in kinds
         if kind.get("bn_virtual_batch_size", 0) < size
         for seed in range(values.seeds)
     ]
+
+
+def _large_batches(values, data):
+    """The largest batches, whole and in ghost batches, and small batches, for some epochs."""
+    large = max(values.batch_size)
+    if not values.gap_epochs or True not in flags.arms(values) or large <= _SMALL:
+        return []
+    kinds = [(_SMALL, None), (large, None), (large, _SMALL)]
+    steps = {size: values.gap_epochs * max(data.train_size // size, 1) for size in (_SMALL, large)}
+    return [
+        _trial(
+            values,
+            data,
+            {"batch_norm": True, "bn_virtual_batch_size": ghosts},
+            size,
+            seed,
+            steps[size],
+            record=("evaluation",),
+            record_steps=(steps[size],),
+        )
+        for size, ghosts in kinds
+        for seed in range(values.seeds)
+    ]
+
+
+def _trial(values, data, kind, size, seed, steps, **more):
+    """A trial that is evaluated after its last step, with rate and momentum for its batch size."""
+    share = size / _REFERENCE
+    scale = share**0.5 if values.scale_learning_rate else 1.0
+    return flags.trial(
+        values,
+        data.name,
+        **{"group_norm": None, "bn_virtual_batch_size": None, **kind},
+        seed=seed,
+        batch_size=size,
+        max_steps=steps,
+        learning_rate=values.learning_rate * scale,
+        bn_momentum=values.bn_momentum**share,
+        eval_every=steps,
+        stop_at_target=False,
+        steps_per_execution=_STEPS_AT_ONCE,
+        **more,
+    )
 
 
 def at_reference(trials):
@@ -127,6 +175,11 @@ def at_reference(trials):
     return found
 
 
+def _same_examples(tables):
+    """The trials of the first comparison, in which all batch sizes see the same examples."""
+    return at_reference(tables.trials[~of_large_batches(tables.trials)])
+
+
 def _examples(trials):
     """The number of examples that a trial sees, before whole batches are made of it."""
     seen = set(trials.max_steps * trials.batch_size)
@@ -142,7 +195,7 @@ def errors(tables: Tables):
 
     from sweeps.harness.results.tables import by_series
 
-    trials = at_reference(tables.trials)
+    trials = _same_examples(tables)
     trials = trials.assign(error=1 - trials.final_accuracy.fillna(0.1))
     medians = {
         label: group.groupby("batch_size").error.median()
@@ -154,10 +207,10 @@ def errors(tables: Tables):
 
 
 def draw(tables: Tables, folder: Path) -> list[Path]:
-    """Draws test error by batch size."""
+    """Draws test error by batch size, and the errors after training with large batches."""
     from sweeps.harness import charts
 
-    every = at_reference(tables.trials)
+    every = _same_examples(tables)
     every = every.assign(test_error=100 * (1 - every.final_accuracy))
 
     def error(series, ax):
@@ -167,7 +220,7 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
         ax.minorticks_off()
         return ax
 
-    return [
+    paths = [
         charts.save_panels(
             folder / "test_error.png",
             {
@@ -179,6 +232,39 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
             columns=2,
         )
     ]
+    compared = tables.trials[of_large_batches(tables.trials)]
+    if len(compared):
+        errors = functools.partial(_errors_of_large_batches, compared, tables.recorded)
+        paths.append(
+            charts.save(
+                folder / "large_batches.png",
+                errors,
+                "Errors with large batches, ghost batches and small batches",
+                charts.settings(compared.assign(max_steps=0, eval_every=0)),
+            )
+        )
+    return paths
+
+
+def _errors_of_large_batches(trials, recorded, ax):
+    """Bars of the test and the training error of each kind of training, with a dot per seed."""
+    import numpy as np
+
+    from sweeps.harness import charts
+
+    evaluation = recorded["evaluation"]
+    training = evaluation[evaluation.data == "train"].set_index("trial_id").accuracy
+    by = ["batch_size", "bn_virtual_batch_size"]
+    trials = trials.sort_values(by, ascending=False, na_position="first")
+    names = [
+        f"batches of {size}" + ("" if np.isnan(ghosts) else f",\nghost batches of {ghosts:g}")
+        for size, ghosts in zip(
+            trials.batch_size, trials.bn_virtual_batch_size.astype(float), strict=True
+        )
+    ]
+    errors = {"training": 1 - trials.trial_id.map(training), "test": 1 - trials.final_accuracy}
+    bars = [(name, (100 * values.astype(float)).set_axis(names)) for name, values in errors.items()]
+    return charts.bars_of_seeds(bars, list(dict.fromkeys(names)), ax, "error, percent")
 
 
 STUDY = Study(
@@ -187,8 +273,11 @@ STUDY = Study(
     trials=trials,
     varied=("batch_size", "batch_norm"),
     draw=draw,
-    quick={"seeds": 1, "batch_size": [1, 8, 128], "examples": 4000},
+    quick={"seeds": 1, "batch_size": [1, 8, 128], "examples": 4000, "gap_epochs": 0},
     captions={
+        "large_batches.png": (
+            "Do large batches have the higher test error, and do ghost batches lower it?"
+        ),
         "test_error.png": (
             "Read from right to left: how fast does each kind of normalization get worse as the "
             "batch shrinks?"
@@ -199,7 +288,6 @@ STUDY = Study(
         "batch_size": [1, 2, 4, 8, 16, 32, 128, 500],
         "bn_logits": False,
         "jit_compile": True,
-        "seeds": 3,
     },
     without={
         "max_steps": "training ends when a network has seen as many images as --examples says. "
@@ -208,7 +296,7 @@ STUDY = Study(
         "bn_layer": "only kerasbn.BatchNorm has Batch Renormalization and ghost batches.",
     },
     helps={
-        "seeds": "Number of seeds, 0 to N-1. Three seeds take a quarter of an hour on two cores.",
+        "seeds": "Number of seeds, 0 to N-1. Six seeds take half an hour on two cores.",
         "batch_size": "Batch sizes, separated by commas.",
         "learning_rate": f"Learning rate of Adam at batch size {_REFERENCE}; see "
         "--scale_learning_rate.",

@@ -1,12 +1,19 @@
-"""Claims about small mini-batches."""
+"""Claims about small and large mini-batches."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from sweeps.batch_size.kinds import BATCH_NORM, GROUP_NORM, RENORM, kinds
+from sweeps.batch_size.kinds import (
+    BATCH_NORM,
+    GHOST_BATCHES,
+    GROUP_NORM,
+    RENORM,
+    kinds,
+    of_large_batches,
+)
 from sweeps.harness.claims import Claim
-from sweeps.harness.claims.checks import check, ratio, sample, statistic
+from sweeps.harness.claims.checks import check, difference, ratio, sample, statistic
 from sweeps.harness.claims.evidence import CHANCE, NEAR_CHANCE, StudyTables, pick
 from sweeps.harness.claims.verdicts import Finding, UndecidedError, all_or_some, all_parts, some_of
 from sweeps.harness.claims.wording import listed
@@ -115,10 +122,57 @@ def renorm_recovers(tables: StudyTables) -> Finding:
     return Finding(measured, all_or_some(checks, "the batch size", "at"), rows)
 
 
+def ghost_batches_close_the_gap(tables: StudyTables) -> Finding:
+    """Claim 42, from the median test errors of large batches, whole and in ghost batches.
+
+    The generalization gap is the test error with the largest batch size minus the test error with
+    small batches, after the same number of epochs.
+
+    Reproduced: the gap is above 0, and ghost batches lower the test error of large batches.
+    Depends on the part: only one of the two holds.
+    Not reproduced: neither holds.
+    """
+    trials = _trials(tables, "record")
+    trials = trials[of_large_batches(trials)]
+    if trials.empty:
+        raise UndecidedError("the claim needs the trials of --gap_epochs")
+    large = trials.batch_size == trials.batch_size.max()
+    groups = {
+        "large batches": pick(trials[large], kind=BATCH_NORM),
+        "large batches, ghost batches": pick(trials[large], kind=GHOST_BATCHES),
+        "small batches": pick(trials[~large], kind=BATCH_NORM),
+    }
+    whole, ghost, small = (sample(group, "error") for group in groups.values())
+    gap, closed = difference(whole, small), difference(whole, ghost)
+    checks = {
+        "small batches have the lower test error": check(gap, "above", 0, ".2%"),
+        "ghost batches lower the test error of large batches": check(closed, "above", 0, ".2%"),
+    }
+    measured = f"the gap is {gap.shown('.2%')}, and ghost batches take {closed.shown('.2%')} off"
+    evaluation = tables.recorded("evaluation", (), "data", "accuracy")
+    training = 1 - evaluation[evaluation.data == "train"].set_index("trial_id").accuracy
+    rows = [
+        {
+            "Training": name,
+            "Batch size": f"{group.batch_size.iloc[0]:g}",
+            "Test error": intervals.of_median(sample(group, "error")).shown(".2%"),
+            "Training error": intervals.of_median(group.trial_id.map(training)).shown(".2%"),
+        }
+        for name, group in groups.items()
+    ]
+    return Finding(measured, all_parts(checks), rows)
+
+
 def _kinds(tables):
+    """The trials that see the same number of examples."""
+    trials = _trials(tables, "record")
+    return trials[~of_large_batches(trials)]
+
+
+def _trials(tables, *more):
     """The trials with their normalization and test error. A diverged trial counts as chance."""
     names = ("group_norm", "bn_renorm", "bn_virtual_batch_size", "batch_size", "final_accuracy")
-    trials = tables.trials(*names)
+    trials = tables.trials(*names, *more)
     return trials.assign(kind=kinds(trials), error=1 - trials.final_accuracy.fillna(CHANCE))
 
 
@@ -138,5 +192,11 @@ CLAIMS = {
         "batches",
         "Ioffe 2017",
         renorm_recovers,
+    ),
+    42: Claim(
+        "Ghost batches close a part of the generalization gap of large batches",
+        "Hoffer, Hubara & Soudry 2017",
+        ghost_batches_close_the_gap,
+        needs=lambda trial: bool(trial.record),
     ),
 }

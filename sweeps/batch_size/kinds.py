@@ -15,6 +15,14 @@ RENORM, GHOST_BATCHES = f"{BATCH_NORM}, renorm", f"{BATCH_NORM}, ghost batches"
 GROUP_NORM = "group norm"
 
 
+def of_large_batches(trials: pd.DataFrame) -> pd.Series:
+    """Whether each trial belongs to the comparison of large batches with ghost batches.
+
+    Only those trials record their training error.
+    """
+    return trials.record.astype(object).fillna("").ne("")
+
+
 def kinds(trials: pd.DataFrame) -> np.ndarray:
     """Returns the name of each trial's kind of normalization."""
     import numpy as np

@@ -86,7 +86,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
         PARTS,
         # Texts of DEFINE_multi flags end without a full stop, because absl appends to them.
         "Part to measure. Default: all but backends. backends measures the layer on JAX and "
-        "PyTorch, if they are installed, each in its own process, and adds about eight minutes",
+        "PyTorch, if they are installed, each in its own process, and adds about eleven minutes",
         flag_values=values,
     )
     absl_flags.DEFINE_multi_string(

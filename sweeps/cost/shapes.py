@@ -16,10 +16,12 @@ TUNED = (
     *[(500, 500), (500, 100), (500, 25), (256, 28, 28, 6)],
     *[(256, 10, 10, 16), (32, 56, 56, 64), (64, 14, 14, 256)],
 )
-# Other shapes, which show how well the choice generalizes.
+# Other shapes, which show how well the choice generalizes. Among them are shapes with few and with
+# many channels, with odd sizes, and with the batch sizes 1 and 4096.
 HELD_OUT = (
     *[(500, 300), (500, 50), (128, 1024), (64, 100, 128), (64, 32, 32, 32)],
     *[(128, 7, 7, 512), (32, 28, 28, 96), (256, 14, 14, 24)],
+    *[(800, 1), (200, 3), (4096, 10), (100, 2000), (33, 127), (37, 13, 11, 7), (1, 64, 64, 16)],
 )
 
 

@@ -76,6 +76,10 @@ class Trial:
             then has one row per call, with the mean loss of its steps.
         record: Names of the recorders to run; see `sweeps.harness.training.recorders`.
         record_steps: Steps after which the recorders measure. 0 is the start.
+        program: Name of the study whose module `program` builds, runs or records the trial; see
+            `sweeps.harness.training.programs`. `None` uses the harness alone.
+        options: Settings that only this study has, by name. Each is a column of the tables.
+            Values are numbers, strings or `None`. It takes a mapping, and holds sorted pairs.
     """
 
     dataset: str
@@ -112,10 +116,13 @@ class Trial:
     steps_per_execution: int = _option(1)
     record: tuple[str, ...] = _option(())
     record_steps: tuple[int, ...] = _option(())
+    program: str | None = _option()
+    options: tuple[tuple[str, Any], ...] = _option(())
 
     def __post_init__(self):
         for name in ("hidden_units", "record", "record_steps"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "options", tuple(sorted(dict(self.options).items())))
         if not self.batch_norm:
             for field in dataclasses.fields(self):
                 if field.name.startswith("bn_"):
@@ -130,6 +137,13 @@ class Trial:
     def depth(self) -> int:
         """The number of hidden layers."""
         return len(self.hidden_units)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The depth, all fields and all options, by the name of their column in the tables."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        options = dict(self.options)
+        return {"depth": self.depth, **fields, "options": tuple(options), **options}
 
     @property
     def id(self) -> str:
@@ -156,8 +170,9 @@ class Trial:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as values that JSON can represent."""
-        fields = dataclasses.asdict(self)
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+        return {**fields, "options": dict(self.options)}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Trial:

@@ -108,7 +108,7 @@ def last_errors(tables: Tables):
 
 
 def draw(tables: Tables, folder: Path) -> list[Path]:
-    """Draws test error by epoch, and the first seed's fits and histograms."""
+    """Draws test error by epoch, and the first seed's fits and activations."""
     from sweeps.harness import charts
     from sweeps.harness.results.tables import first_seed
 
@@ -138,11 +138,11 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
     ]
     for name, of_name in first.groupby("activation"):
         paths.append(
-            charts.save_histograms(
-                folder / f"histograms_{name}.png",
+            charts.save_distributions(
+                folder / f"activations_{name}.png",
                 charts.series(of_name),
-                _histograms(tables, of_name),
-                f"Distributions inside the {name} network, by layer, {_seeds(of_name)}",
+                _histograms(tables, of_name).query("tensor == 'activation'"),
+                f"Activations of the {name} network by hidden layer, {_seeds(of_name)}",
                 charts.settings(of_name),
             )
         )
@@ -183,7 +183,9 @@ STUDY = Study(
     quick={"seeds": 3, "epochs": 10},
     captions={
         "fit.png": "The dots are the data. Which networks follow the parabola?",
-        "histograms_*.png": "Values piled up at the ends of a panel mean saturated or dead units.",
+        "activations_*.png": (
+            "Dark cells at -1 and 1 are saturated tanh units. A single dark cell is a dead layer."
+        ),
         "test_error.png": (
             "The noise in the data alone gives an error of 4. Which networks get close to it?"
         ),

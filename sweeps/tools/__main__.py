@@ -68,7 +68,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     flags.define_data(values)
     quick.define(values)
     define = flags.Definer(values)
-    define.integer("seeds", 5, "Number of networks to recalibrate, seeds 0 to N-1.", at_least=1)
+    define.integer("seeds", 6, "Number of networks to recalibrate, seeds 0 to N-1.", at_least=1)
     define.integer("epochs", 2, "Number of epochs to train LeNet.", at_least=1)
     absl_flags.DEFINE_multi_enum(
         "network",

@@ -73,8 +73,8 @@ CLAIMS = {901: Claim("Tiny networks train", "this test", all_ran)}
 }
 
 
-def test_every_number_from_1_to_28_is_there():
-    assert sorted(catalog.claims()) == list(range(1, 29))
+def test_every_number_is_there():
+    assert {*range(1, 29), 42} <= set(catalog.claims()) <= set(range(1, 43))
 
 
 def test_a_study_is_one_new_folder_and_nothing_else(small_data, tmp_path):

@@ -14,7 +14,7 @@ CONTRACT = {
     "dataset": "auto",
     "data_dir": None,
     "results_dir": "runs",
-    "seeds": 5,
+    "seeds": 6,
     "hidden_units": (500, 400, 300, 200, 100, 50, 25),
     "activation": "relu",
     "learning_rate": 0.01,
@@ -69,7 +69,6 @@ STUDIES = {
         "hidden_units": (6, 16, 120, 84),
         "jit_compile": True,
         "learning_rate": (0.9, 1.0),
-        "seeds": 3,
     },
     "initialization": {
         **BY_EPOCH,
@@ -99,7 +98,6 @@ STUDIES = {
         "bn_logits": False,
         "hidden_units": (500, 400, 300),
         "jit_compile": True,
-        "seeds": 3,
     },
     "regularization": {**BY_EPOCH, "hidden_units": (500, 400, 300)},
     "moving_average": {
@@ -108,6 +106,32 @@ STUDIES = {
         "bn_momentum": LEFT_OUT,
         "eval_every": LEFT_OUT,
         "max_steps": 300,
+    },
+    "noise": {"bn_logits": LEFT_OUT, "learning_rate": 0.1, "max_steps": 300},
+    "only_batch_norm": {
+        "batch_norm": LEFT_OUT,
+        "batch_size": 100,
+        "bn_logits": LEFT_OUT,
+        "eval_every": 50,
+        "hidden_units": (500, 400, 300),
+        "max_steps": 800,
+    },
+    "corruption": {
+        "batch_size": 100,
+        "bn_logits": LEFT_OUT,
+        "eval_every": LEFT_OUT,
+        "hidden_units": (6, 16, 120, 84),
+        "jit_compile": True,
+        "learning_rate": 0.002,
+        "max_steps": 400,
+    },
+    "residual": {
+        "batch_size": 128,
+        "bn_logits": LEFT_OUT,
+        "eval_every": LEFT_OUT,
+        "hidden_units": LEFT_OUT,
+        "learning_rate": (0.001, 0.01, 0.03, 0.1, 0.3, 1.0),
+        "max_steps": 200,
     },
 }
 # Commands that are no studies have a few of the flags, and nothing else in common with them.
@@ -124,7 +148,7 @@ OTHERS = {
         "data_dir": None,
         "results_dir": "runs",
         "quick": False,
-        "seeds": 5,
+        "seeds": 6,
     },
     "report": {"results_dir": "runs"},
 }
@@ -295,6 +319,7 @@ def test_a_limit_that_is_not_reached_changes_no_trial(defined, name):
 FIRST_IDS = {
     "activation": "142ada5238b301b8",
     "batch_size": "3f47d7bb05392222",
+    "corruption": "20b0ab36ba7a49d9",
     "depth": "c40de7dba53dc2f0",
     "distribution": "95287b5124c72857",
     "gradients": "193bd6b7759ff87e",
@@ -302,7 +327,10 @@ FIRST_IDS = {
     "learning_rate": "33446fdd1cc90522",
     "lenet": "ddf7cac3194986b3",
     "moving_average": "f1b98eed2c9663ec",
+    "noise": "e2146d675f501294",
+    "only_batch_norm": "26600e2c1dcc66c6",
     "regularization": "c38cce5149a125e3",
+    "residual": "1f7772fe01e525f4",
     "tuned": "953995954a1b5242",
 }
 

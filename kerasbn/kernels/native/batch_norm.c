@@ -337,12 +337,16 @@ int kerasbn_forward(const Forward *f) { return chosen->forward[f->type](f); }
 
 int kerasbn_backward(const Backward *b) { return chosen->backward[b->type](b); }
 
-int kerasbn_layout(int64_t rank, const int64_t *sizes, const int64_t *kept, Layout *layout) {
+int kerasbn_layout(int64_t rank, const int64_t *sizes, int64_t gamma_rank,
+                   const int64_t *gamma_sizes, Layout *layout) {
     enum { OUTER, KEPT, INNER } place = OUTER;
     *layout = (Layout){1, 1, 1};
+    if (gamma_rank > rank)
+        return -1;
     for (int64_t a = 0; a < rank; a++) {
-        if (kept[a] != 1) {
-            if (kept[a] != sizes[a] || place == INNER)
+        int64_t b = a - (rank - gamma_rank), kept = b < 0 ? 1 : gamma_sizes[b];
+        if (kept != 1) {
+            if (kept != sizes[a] || place == INNER)
                 return -1;
             place = KEPT;
             layout->channels *= sizes[a];

@@ -17,14 +17,15 @@ typedef struct {
     int64_t outer, channels, inner;
 } Layout;
 
-/* Finds the layout from the sizes of x and of gamma. gamma has size 1 on the reduced axes. Returns
-0, or -1 if the sizes don't fit. */
-int kerasbn_layout(int64_t rank, const int64_t *sizes, const int64_t *kept, Layout *layout);
+/* Finds the layout from the sizes of x and of gamma. gamma broadcasts to x: it has size 1 on the
+reduced axes, and may lack leading ones. Returns 0, or -1 if the sizes don't fit. */
+int kerasbn_layout(int64_t rank, const int64_t *sizes, int64_t gamma_rank,
+                   const int64_t *gamma_sizes, Layout *layout);
 
 /* Error messages of the operations for both frameworks. */
 #define WRONG_LAYOUT                                                                               \
-    "gamma must have the rank of x, the sizes of x on one or several neighbouring axes, and size " \
-    "1 on all others"
+    "gamma must broadcast to x: it must have the sizes of x on one or several neighbouring axes, " \
+    "and size 1 on all others"
 #define WRONG_SIZES "dy must have the size of x; beta and the statistics must have that of gamma"
 #define NO_MEMORY "no memory for the intermediate results of batch norm"
 

@@ -22,9 +22,13 @@ static const REAL *NAMED(repeated)(const REAL *values, int64_t channels, int64_t
     if (repeat == 1)
         return values;
     REAL *lanes = *room;
-    for (int64_t k = 0; k < repeat; k++)
-        memcpy(lanes + k * channels, values, (size_t)channels * sizeof(REAL));
-    *room += repeat * channels;
+    int64_t filled = channels, all = repeat * channels;
+    memcpy(lanes, values, (size_t)channels * sizeof(REAL));
+    for (; filled < all; filled *= 2) {
+        int64_t more = filled < all - filled ? filled : all - filled;
+        memcpy(lanes + filled, lanes, (size_t)more * sizeof(REAL));
+    }
+    *room += all;
     return lanes;
 }
 

@@ -3,7 +3,7 @@
     KerasbnForward(x, gamma, beta, epsilon) -> y, mean, variance, pivot, delta, count
     KerasbnBackward(dy, x, gamma, pivot, delta, variance, epsilon) -> dx, dgamma, dbeta
 
-gamma has the rank of x, and size 1 on the reduced axes. y and dx have the shape of x. epsilon and
+gamma broadcasts to x, and has size 1 on the reduced axes. y and dx have the shape of x. epsilon and
 count are scalars. count is the number m of values in each channel. All other arguments and results
 have the shape of gamma. batch_norm.h explains their meanings.
 
@@ -90,7 +90,7 @@ static int find_functions(void) {
 
 /* ---------------------------------------------------------------- the kernels */
 
-enum { MOST_INPUTS = 7, MOST_OUTPUTS = 6, MOST_DIMENSIONS = 16 };
+enum { MOST_INPUTS = 7, MOST_OUTPUTS = 6, MOST_DIMENSIONS = 254 };
 
 /* One call of an operation: its tensors, and its first error. */
 typedef struct {
@@ -113,15 +113,21 @@ static const void *input(Call *call, int i) {
     return failed(call) ? NULL : TF_TensorData(call->inputs[i]);
 }
 
+/* Writes the sizes of a tensor's axes and returns its rank. TensorFlow's limit on the rank is 254. */
+static int sizes_of(const TF_Tensor *tensor, int64_t *sizes) {
+    int rank = TF_NumDims(tensor);
+    for (int a = 0; a < rank; a++)
+        sizes[a] = TF_Dim(tensor, a);
+    return rank;
+}
+
 /* An output with the shape of the input `like`. It may take the memory of a `reusable` input that
 has no other user. */
 static void *output(Call *call, int i, int like, const int *reusable, int count) {
     if (failed(call))
         return NULL;
     int64_t sizes[MOST_DIMENSIONS];
-    int rank = TF_NumDims(call->inputs[like]), forwarded;
-    for (int a = 0; a < rank; a++)
-        sizes[a] = TF_Dim(call->inputs[like], a);
+    int rank = sizes_of(call->inputs[like], sizes), forwarded;
     call->outputs[i] = TF_ForwardInputOrAllocateOutput(call->context, reusable, count, i, sizes,
                                                        rank, &forwarded, call->status);
     return failed(call) ? NULL : TF_TensorData(call->outputs[i]);
@@ -137,14 +143,9 @@ static Layout layout_of(Call *call, int x, int gamma) {
     Layout layout = {1, 1, 1};
     if (failed(call))
         return layout;
-    const TF_Tensor *tensor = call->inputs[x], *kept = call->inputs[gamma];
-    int rank = TF_NumDims(tensor), fits = rank == TF_NumDims(kept) && rank <= MOST_DIMENSIONS;
     int64_t sizes[2][MOST_DIMENSIONS];
-    for (int a = 0; fits && a < rank; a++) {
-        sizes[0][a] = TF_Dim(tensor, a);
-        sizes[1][a] = TF_Dim(kept, a);
-    }
-    if (!fits || kerasbn_layout(rank, sizes[0], sizes[1], &layout))
+    int ranks[2] = {sizes_of(call->inputs[x], sizes[0]), sizes_of(call->inputs[gamma], sizes[1])};
+    if (kerasbn_layout(ranks[0], sizes[0], ranks[1], sizes[1], &layout))
         fail(call, TF_INVALID_ARGUMENT, WRONG_LAYOUT);
     return layout;
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from kerasbn.kernels import native, tensorflow_plain
+from kerasbn.kernels import in_rank_of, native, tensorflow_plain
 from kerasbn.moments import Moments, count_values
 
 
@@ -48,8 +48,16 @@ def suits(x: tf.Tensor, axes: tuple[int, ...]) -> bool:
 def batch_normalize(
     operations, x: tf.Tensor, gamma, beta, *, axes: tuple[int, ...], epsilon: float
 ) -> tuple[tf.Tensor, Moments]:
-    """See `kerasbn.kernels.batch_normalize`."""
-    shape = [1 if a in axes else size for a, size in enumerate(x.shape)]
+    """See `kerasbn.kernels.batch_normalize`.
+
+    Vectors stay vectors, and so do the moments. In a small layer, every reshape would take longer
+    than the arithmetic.
+    """
+    given = next((t for t in (gamma, beta) if t is not None), None)
+    if given is None:
+        shape = [1 if a in axes else size for a, size in enumerate(x.shape)]
+    else:
+        shape = given.shape
     gamma = tf.ones(shape, x.dtype) if gamma is None else gamma
     beta = tf.zeros(shape, x.dtype) if beta is None else beta
     y, mean, variance, _, _, count = operations.kerasbn_forward(x, gamma, beta, epsilon)
@@ -75,11 +83,15 @@ def _gradient_of_backward(op, *upstream):
     dy, x, gamma, *_, epsilon = op.inputs
     # The statistics depend on x, so compute them again under the tape. The statistics among the
     # inputs of the operation then get no gradient.
-    axes = tuple(a for a, size in enumerate(gamma.shape) if size == 1)
-    population = tensorflow_plain.Population(axes, mask=None, all_replicas=False)
     with tf.GradientTape() as tape:
         tape.watch([dy, x, gamma])
-        gradients = population.gradients(dy, x, gamma, gamma, population.statistics(x, epsilon))
+        (scale,) = in_rank_of(x, gamma)
+        axes = tuple(a for a, size in enumerate(scale.shape) if size == 1)
+        population = tensorflow_plain.Population(axes, mask=None, all_replicas=False)
+        dx, *parameters = population.gradients(
+            dy, x, scale, scale, population.statistics(x, epsilon)
+        )
+        gradients = [dx, *(tf.reshape(p, gamma.shape) for p in parameters)]
     second = tape.gradient(
         gradients,
         [dy, x, gamma],

@@ -118,8 +118,8 @@ static int agree(CallFrame *call, int first, int last, int like) {
 static Type type_of(const Buffer *x) { return x->dtype == XLA_F32 ? FLOAT32 : FLOAT64; }
 
 static int layout_of(const Buffer *x, const Buffer *gamma, Layout *layout) {
-    return (x->dtype == XLA_F32 || x->dtype == XLA_F64) && x->rank == gamma->rank &&
-           kerasbn_layout(x->rank, x->sizes, gamma->sizes, layout) == 0;
+    return (x->dtype == XLA_F32 || x->dtype == XLA_F64) &&
+           kerasbn_layout(x->rank, x->sizes, gamma->rank, gamma->sizes, layout) == 0;
 }
 
 static double value_of(const Buffer *scalar) {

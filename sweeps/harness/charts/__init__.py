@@ -10,13 +10,13 @@ from sweeps.harness.charts.curves import (
     percentiles,
     statistics,
 )
+from sweeps.harness.charts.distributions import save_distributions
 from sweeps.harness.charts.facets import Series, facets, series
 from sweeps.harness.charts.figures import depths, save, save_panels, settings
 from sweeps.harness.charts.layers import (
     animate_histograms,
     gradients,
     histograms,
-    save_histograms,
 )
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
     "histograms",
     "percentiles",
     "save",
-    "save_histograms",
+    "save_distributions",
     "save_panels",
     "series",
     "settings",

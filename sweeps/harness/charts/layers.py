@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,33 +77,6 @@ def histograms(series: Sequence[Series], rows: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def save_histograms(
-    path: Path, series: Sequence[Series], rows: pd.DataFrame, title: str, subtitle: str
-) -> Path:
-    """Draws a grid of histograms before and after training, with one column per layer.
-
-    Args:
-        path: Path of the PNG file.
-        series: The series to draw, with one trial each.
-        rows: Rows with `step`, `layer`, `tensor` and the columns of `histograms`.
-        title: Title of the figure.
-        subtitle: Text below the title.
-
-    Returns:
-        The path of the file.
-    """
-    ends = rows[rows.step.isin([rows.step.min(), rows.step.max()])]
-    panels = {}
-    for tensor in ("pre_activation", "activation"):
-        for (step, layer), panel in ends[ends.tensor == tensor].groupby(["step", "layer"]):
-            name = f"layer {layer}, step {step}\n{tensor.replace('_', '-')}"
-            panels[name] = functools.partial(histograms, series, panel)
-    layers = ends.layer.nunique()
-    return figures.save_panels(
-        path, panels, title, subtitle, columns=layers, share=False, size=(1.7, 1.5)
-    )
-
-
 def animate_histograms(
     path: Path, series: Sequence[Series], rows: pd.DataFrame, title: str
 ) -> Path:
@@ -113,7 +85,7 @@ def animate_histograms(
     Args:
         path: Path of the GIF file.
         series: The series to draw, with one trial each.
-        rows: Rows as for `save_histograms`.
+        rows: Rows with `step`, `layer`, `tensor` and the columns of `histograms`.
         title: Title of the figure. The current step is added.
 
     Returns:

@@ -6,7 +6,6 @@ flags. The tables may hold trials with other settings as well, but no rule sees 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import lzma
 from collections.abc import Callable, Mapping, Sequence
@@ -157,9 +156,9 @@ def _differences(missing: Sequence[Trial], needed: Sequence[Trial]) -> str:
     """Words for the settings that distinguish the missing trials from the other needed ones."""
 
     def values(trials, name):
-        return dict.fromkeys(getattr(trial, name) for trial in trials)
+        return dict.fromkeys(trial.settings.get(name) for trial in trials)
 
-    names = ["depth", *(field.name for field in dataclasses.fields(Trial))]
+    names = dict.fromkeys(name for trial in needed for name in trial.settings)
     words = []
     for name in names:
         found = values(missing, name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -95,14 +94,15 @@ def through(name: str, work: Sequence[tuple[str, float, Callable[[], Any]]]) -> 
 
 
 def distinguishing_fields(trials: Sequence[Trial]) -> list[str]:
-    """Names of the fields in which trials of the same depth, arm and seed differ."""
+    """Names of the settings in which trials of the same depth, arm and seed differ."""
     alike: dict[tuple, list[Trial]] = {}
     for trial in trials:
         alike.setdefault((trial.depth, trial.batch_norm, trial.seed), []).append(trial)
+    names = dict.fromkeys(name for trial in trials for name in trial.settings)
     return [
-        field.name
-        for field in dataclasses.fields(Trial)
-        if any(len({getattr(trial, field.name) for trial in group}) > 1 for group in alike.values())
+        name
+        for name in names
+        if any(len({trial.settings.get(name) for trial in group}) > 1 for group in alike.values())
     ]
 
 
@@ -117,13 +117,15 @@ def describe(trial: Trial, result: dict[str, Any], fields: Sequence[str] = ()) -
     steps = result.get("steps_to_target")
     if result["status"] != "done":
         outcome = result["status"]
+    elif trial.target_accuracy is None and result["final_loss"] is None:
+        outcome = "done"  # a study's own run may have no loss
     elif trial.target_accuracy is None:
         outcome = f"loss {result['final_loss']:.3g}"
     elif steps is None:
         outcome = f"not reached in {counted(trial.max_steps, 'step')}"
     else:
         outcome = counted(steps, "step")
-    values = {name: getattr(trial, name) for name in fields}
+    values = {name: trial.settings.get(name) for name in fields}
     settings = [f"{name}={value}" for name, value in values.items() if value is not None]
     parts = [counted(trial.depth, "layer"), trial.arm, *settings, f"seed {trial.seed}"]
     return f"{', '.join(parts)}: {outcome}"

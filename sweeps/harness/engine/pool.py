@@ -65,6 +65,8 @@ def run(
 
     plugin = TrialWorker(dataset, threads, save_models)
     with _client(workers, scheduler) as client:
+        if scheduler is not None:
+            _check_same_code(client, scheduler, trials)
         client.register_plugin(plugin)
         queue = _Queue(trials)
         completed = as_completed()
@@ -231,18 +233,17 @@ def _connect(scheduler):
             f"--scheduler={scheduler}: the scheduler has no workers, and none joined within "
             f"{_WORKER_SECONDS} s. {start_a_worker}"
         ) from error
-    _check_same_code(client, scheduler)
     return client
 
 
-def _check_same_code(client, scheduler):
+def _check_same_code(client, scheduler, trials):
     from sweeps.harness.results import provenance
 
-    expected = provenance.code_fingerprint()
-    fingerprints = client.run(provenance.code_fingerprint, on_error="return")
+    programs = sorted({trial.program for trial in trials if trial.program})
+    expected = provenance.fingerprints(programs)
+    fingerprints = client.run(provenance.fingerprints, programs, on_error="return")
     for worker, received in fingerprints.items():
         if received != expected:
-            client.close()
             raise UserError(
                 f"--scheduler={scheduler}: the worker at {worker} has other versions of kerasbn, "
                 f"TensorFlow or Keras (expected fingerprint {expected}, received {received!r}). "

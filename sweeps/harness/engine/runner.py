@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from sweeps.harness.data import Dataset
 from sweeps.harness.results import provenance
-from sweeps.harness.training import recorders
+from sweeps.harness.training import programs, recorders
 from sweeps.harness.training.estimator import (
     Estimator,
     EvalSpec,
@@ -61,9 +61,11 @@ class Runner:
 
     def run(self, trial: Trial) -> dict[str, Any]:
         """Runs a trial and returns its result. A crash gives status "failed" and the traceback."""
-        result: dict[str, Any] = {"trial": trial.to_json(), "environment": self._environment}
+        program_code = provenance.program_fingerprint(trial.program)
+        environment = {**self._environment, "program_code": program_code}
+        result: dict[str, Any] = {"trial": trial.to_json(), "environment": environment}
         try:
-            history = self._train(trial)
+            history = self._history(trial)
             result |= dataclasses.asdict(history)
             if self._save_models and self._estimator is not None:
                 result["model"] = _keras_file(self._estimator.model)
@@ -71,6 +73,13 @@ class Runner:
             result |= {"status": "failed", "traceback": traceback.format_exc()}
         result["finished_at"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         return result
+
+    def _history(self, trial):
+        run = programs.load(trial.program).run
+        if run is None:
+            return self._train(trial)
+        self._estimator = self._network = None  # there is no network to save
+        return run(trial, self._dataset)
 
     def _train(self, trial):
         self._split(trial)

@@ -8,14 +8,21 @@ import hashlib
 import platform
 import re
 import subprocess
+from collections.abc import Iterable
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
-# The code that can change a trial's numbers. Tables, charts, flags and the engine cannot.
+# The code that can change a trial's numbers. Tables, charts, flags and the engine cannot. Trials
+# run on TensorFlow, and their only tool is recalibrate, whose other modules choose layers, check
+# inputs and write messages.
 SOURCES = (
-    ("kerasbn", "**/*.py"),
-    ("kerasbn", "**/*.[ch]"),
+    *(("kerasbn", f"{name}.py") for name in ("batch_norm", "moments", "_arguments", "_inputs")),
+    *(("kerasbn", f"{name}.py") for name in ("_normalization", "_tensorflow_private")),
+    *(("kerasbn", f"kernels/{name}.py") for name in ("__init__", "generic", "tensorflow*")),
+    *(("kerasbn", f"kernels/native/{name}.py") for name in ("__init__", "sources", "tensorflow")),
+    ("kerasbn", "kernels/native/*.[ch]"),
+    *(("kerasbn", f"tools/{name}.py") for name in ("recalibration", "_collecting", "_population")),
     ("sweeps", "harness/trial.py"),
     ("sweeps", "harness/training/**/*.py"),
     ("sweeps", "harness/engine/runner.py"),
@@ -49,6 +56,28 @@ def code_fingerprint() -> str:
         for name, source in _sources(_folder(package), pattern):
             text = canonical(source) if name.endswith(".py") else canonical_c(source)
             digest.update(f"{package}/{name}\0{text}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def fingerprints(programs: Iterable[str | None]) -> list[str | None]:
+    """The code fingerprint, and those of these studies' own code."""
+    return [code_fingerprint(), *map(program_fingerprint, programs)]
+
+
+@functools.cache
+def program_fingerprint(study: str | None) -> str | None:
+    """16 hexadecimal digits that identify a study's own code; see `Trial.program`.
+
+    It covers the module or package `program` in the study's folder. It is kept apart from
+    `code_fingerprint`, so that a change of one study leaves the other tables valid.
+    """
+    if study is None:
+        return None
+    folder = _folder("sweeps") / study
+    pattern = "program/**/*.py" if (folder / "program").is_dir() else "program.py"
+    digest = hashlib.sha256()
+    for name, source in _sources(folder, pattern):
+        digest.update(f"{name}\0{canonical(source)}\0".encode())
     return digest.hexdigest()[:16]
 
 

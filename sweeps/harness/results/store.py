@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.harness.errors import UserError
+from sweeps.harness.results import provenance
 
 FORMAT = 1  # format of a record, increased when an older reader would misread a new record
 
@@ -98,16 +99,15 @@ def write_whole(path: Path, content: bytes) -> None:
         raise _unwritable(path, error) from error
 
 
-def conflicts(records: Iterable[dict[str, Any]], code: str, data: str) -> str | None:
+def conflicts(records: Iterable[dict[str, Any]], data: str) -> str | None:
     """Describes how finished trials differ from a new run. `None` if they do not.
 
     Args:
         records: All stored records.
-        code: Code fingerprint of the new run.
-        data: Fingerprint of its data set.
+        data: Fingerprint of the new run's data set.
     """
     finished = [r for r in records if r["status"] != "failed"]
-    other_code = sum(r["environment"]["code"] != code for r in finished)
+    other_code = sum(not _has_present_code(r) for r in finished)
     other_data = sum(r["data"] != data for r in finished)
     differences = [
         f"{count} of {len(finished)} with other {name}"
@@ -115,6 +115,14 @@ def conflicts(records: Iterable[dict[str, Any]], code: str, data: str) -> str | 
         if count
     ]
     return " and ".join(differences) or None
+
+
+def _has_present_code(record):
+    """Whether this version of the code made the record."""
+    environment, program = record["environment"], record["trial"].get("program")
+    return environment["code"] == provenance.code_fingerprint() and environment.get(
+        "program_code"
+    ) == provenance.program_fingerprint(program)
 
 
 def _read(path):

@@ -24,6 +24,7 @@ from sweeps.harness.results.store import write_whole
 from sweeps.harness.trial import Trial
 
 _TRIAL_FIELDS = [f.name for f in dataclasses.fields(Trial)]
+_JOIN = "-"  # joins the entries of a list in a cell
 _FIRST_COLUMNS = ["trial_id", "study", "dataset", "status", "seed", "depth"]
 _RESULTS = {
     "reached": "boolean",
@@ -40,7 +41,16 @@ _RESULTS = {
 _KINDS = ["group_norm", "bn_renorm", "bn_virtual_batch_size"]
 # Fields that change no result: how often a trial measures itself.
 _MEASUREMENTS = ["curve_every", "record", "record_steps"]
-_ENVIRONMENT = ["threads", "tensorflow", "keras", "kerasbn", "code", "cpu", "kernel"]
+_ENVIRONMENT = [
+    "threads",
+    "tensorflow",
+    "keras",
+    "kerasbn",
+    "code",
+    "cpu",
+    "kernel",
+    "program_code",
+]
 _NULLABLE = {
     "seed": "Int64",
     "depth": "Int64",
@@ -53,7 +63,10 @@ _NULLABLE = {
     "train_size": "Int64",
 }
 # Newer columns come last, so that the older ones keep their places.
-_NEWER_COLUMNS = ["train_size", "validation_examples", "evaluated_on", "exact_until", "kernel"]
+_NEWER_COLUMNS = [
+    *("train_size", "validation_examples", "evaluated_on", "exact_until", "kernel"),
+    *("program", "program_code", "options"),
+]
 _OLDER_COLUMNS = dict.fromkeys(
     [*_FIRST_COLUMNS, *_TRIAL_FIELDS, *_RESULTS, *_ENVIRONMENT, "commit", "finished_at"]
 )
@@ -133,9 +146,10 @@ def irreplaceable(folder: Path, about_to_run: Collection[str] = ()) -> set[str]:
 
 
 def trials_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One row per trial, sorted by configuration."""
-    frame = pd.DataFrame([_row(r) for r in records], columns=TRIAL_COLUMNS).astype(_RESULTS)
-    frame = frame.astype(_NULLABLE)
+    """One row per trial, sorted by configuration. The options of programs are the last columns."""
+    options = sorted({name for r in records for name in r["trial"].get("options", {})})
+    frame = pd.DataFrame([_row(r) for r in records], columns=[*TRIAL_COLUMNS, *options])
+    frame = frame.astype(_RESULTS).astype(_NULLABLE)
     return frame.sort_values(["depth", "batch_norm", *_other_fields(frame), "seed", "trial_id"])
 
 
@@ -173,11 +187,18 @@ def summary_table(trials: pd.DataFrame, varied: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def setting_columns(trials: pd.DataFrame) -> list[str]:
+    """The columns of a trials table that hold settings: fields of `Trial`, and options."""
+    cells = trials.options.dropna().unique() if "options" in trials else []
+    options = dict.fromkeys(name for cell in cells for name in cell.split(_JOIN) if name)
+    return [*(name for name in _TRIAL_FIELDS if name in trials), *options]
+
+
 def varying_columns(trials: pd.DataFrame, varied: Sequence[str]) -> list[str]:
-    """`varied`, then every field of `Trial` that differs among trials with equal `varied`."""
+    """`varied`, then every setting that differs among trials with equal `varied`."""
     by = list(varied)
-    for name in _TRIAL_FIELDS:
-        if name in by or name == "seed" or name not in trials:
+    for name in setting_columns(trials):
+        if name in by or name == "seed":
             continue
         if (trials.groupby(by, dropna=False)[name].nunique(dropna=False) > 1).any():
             by.append(name)
@@ -285,7 +306,7 @@ def first_seed(trials: pd.DataFrame) -> pd.DataFrame:
     Failed trials are left out.
     """
     finished = trials[trials.status != "failed"]
-    settings = [name for name in _TRIAL_FIELDS if name != "seed" and name in finished]
+    settings = [name for name in setting_columns(finished) if name != "seed"]
     lowest = finished.groupby(settings, dropna=False).seed.transform("min")
     return finished[finished.seed == lowest]
 
@@ -383,7 +404,7 @@ def _once_per_seed(trials):
         points=-trials.curve_every.replace(0, np.iinfo(np.int64).max),
     )
     ordered = measured.sort_values(["records", "points"], kind="stable")
-    same = [name for name in _TRIAL_FIELDS if name in trials and name not in found]
+    same = [name for name in setting_columns(trials) if name not in found]
     return trials[trials.trial_id.isin(ordered.drop_duplicates(same, keep="last").trial_id)]
 
 
@@ -403,13 +424,15 @@ def _longest(every):
 
 def _row(record):
     trial = _trial(record)
-    fields = dataclasses.asdict(trial)
     return {
         **record,
-        **{k: "-".join(map(str, v)) if isinstance(v, tuple) else v for k, v in fields.items()},
-        "depth": trial.depth,
+        **{name: _cell(value) for name, value in trial.settings.items()},
         **{name: record["environment"].get(name) for name in _ENVIRONMENT},
     }
+
+
+def _cell(value):
+    return _JOIN.join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def _trial(record):
@@ -423,4 +446,4 @@ def _trial(record):
 
 
 def _other_fields(frame):
-    return [name for name in _TRIAL_FIELDS if name not in ("batch_norm", "seed")]
+    return [name for name in setting_columns(frame) if name not in ("batch_norm", "seed")]

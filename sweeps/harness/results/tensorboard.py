@@ -77,9 +77,9 @@ def _write_histograms(record):
 
 
 def _hyperparameters(trial):
-    """The trial's fields in the types that TensorBoard accepts: strings, numbers and booleans."""
+    """The trial's settings in the types that TensorBoard accepts: strings, numbers and booleans."""
     fields = {
-        name: "-".join(map(str, value)) if isinstance(value, list) else value
-        for name, value in trial.to_json().items()
+        name: "-".join(map(str, value)) if isinstance(value, tuple) else value
+        for name, value in trial.settings.items()
     }
     return {name: "" if value is None else value for name, value in fields.items()}

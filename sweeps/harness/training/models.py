@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 import kerasbn
+from sweeps.harness.training import programs
 from sweeps.harness.training.fused_adam import FusedAdam
 from sweeps.harness.trial import Trial
 
@@ -76,16 +77,20 @@ def _optimizer(trial):
     )
 
 
-def build(trial: Trial) -> keras.Sequential:
+def build(trial: Trial) -> keras.Model:
     """The trial's network, with its initial weights."""
-    layers = {"dense": _dense, "lenet": _lenet, "regression": _regression}[trial.architecture]
-    model = keras.Sequential(layers(trial))
+    model = (programs.load(trial.program).build or _build)(trial)
     draw_weights(model, trial)
     return model
 
 
-def draw_weights(model: keras.Sequential, trial: Trial) -> None:
-    """Draws a network's kernels with seeds that depend only on the trial.
+def _build(trial):
+    layers = {"dense": _dense, "lenet": _lenet, "regression": _regression}[trial.architecture]
+    return keras.Sequential(layers(trial))
+
+
+def draw_weights(model: keras.Model, trial: Trial) -> None:
+    """Draws a network's kernels and resets its random layers. The seeds depend only on the trial.
 
     Keras would draw the seeds from Python's global generator, which other threads of a worker also
     use.
@@ -97,8 +102,9 @@ def draw_weights(model: keras.Sequential, trial: Trial) -> None:
         initializer = type(initializer).from_config({**initializer.get_config(), "seed": seed})
         layer.kernel.assign(initializer(layer.kernel.shape))
     for number, layer in enumerate(model.layers):
-        if isinstance(layer, keras.layers.Dropout):
+        if hasattr(layer, "seed_generator"):
             layer.seed_generator.state.assign([trial.seed, number])
+    programs.load(trial.program).prepare(model, trial)
 
 
 def _dense(trial):

@@ -59,6 +59,8 @@ CHANGES = {
     "steps_per_execution": 10,
     "record": ("gradients",),
     "record_steps": (0, 10),
+    "program": "noise",
+    "options": {"radius": 0.5},
 }
 
 
@@ -76,8 +78,20 @@ def test_options_of_batch_norm_do_not_tell_plain_trials_apart():
 
 
 def test_json_round_trip():
-    original = trial(hidden_units=(3, 2, 1), record=("gradients",), record_steps=(0, 10))
+    options = {"program": "noise", "options": {"radius": 0.5, "mode": "a"}}
+    original = trial(hidden_units=(3, 2, 1), record=("gradients",), record_steps=(0, 10), **options)
     assert Trial.from_json(original.to_json()) == original
+
+
+def test_the_order_of_options_does_not_matter():
+    one, other = {"a": 1, "b": None}, {"b": None, "a": 1}
+    assert trial(options=one) == trial(options=other)
+    assert trial(options=one).id == trial(options=other).id
+
+
+def test_settings_are_fields_and_options_by_name():
+    settings = trial(options={"radius": 0.5}).settings
+    assert (settings["depth"], settings["radius"], settings["options"]) == (2, 0.5, ("radius",))
 
 
 def test_trials_of_one_network_differ_in_seed_and_rate_only():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from sweeps.harness.training import programs
 from sweeps.harness.training.estimator import Recorder
 from sweeps.harness.training.recorders.base import Run
 from sweeps.harness.training.recorders.distributions import Histograms, Percentiles
@@ -43,9 +44,10 @@ def make(run: Run, names: Iterable[str]) -> dict[str, Recorder]:
 
     Args:
         run: The run to measure.
-        names: Names of the recorders.
+        names: Names of the recorders: those of this package, or of the trial's program.
 
     Returns:
         The recorders by name.
     """
-    return {name: _RECORDERS[name](run) for name in names}
+    every = {**_RECORDERS, **programs.load(run.trial.program).recorders}
+    return {name: every[name](run) for name in names}

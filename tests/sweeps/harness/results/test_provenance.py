@@ -1,5 +1,7 @@
 """The code fingerprint: it changes with the code that can change a number, and with no prose."""
 
+import ast
+import re
 import shutil
 from pathlib import Path
 
@@ -137,6 +139,69 @@ def test_fingerprint_of_c_leaves_out_comments_and_layout():
 
 
 def test_fingerprint_covers_the_native_kernel():
-    package, pattern = provenance.SOURCES[1]
-    names = [name for name, _ in provenance._sources(provenance._folder(package), pattern)]
-    assert "kernels/native/batch_norm.c" in names
+    assert "kernels/native/batch_norm.c" in covered("kerasbn")
+
+
+def covered(package):
+    """The files of a package that the fingerprint covers."""
+    folder = provenance._folder(package)
+    patterns = [pattern for name, pattern in provenance.SOURCES if name == package]
+    return {name for pattern in patterns for name, _ in provenance._sources(folder, pattern)}
+
+
+def test_the_fingerprint_covers_everything_that_the_layer_imports():
+    files = covered("kerasbn")
+    layer = {name for name in files if name.endswith(".py") and not name.startswith("tools/")}
+    for name in layer:
+        tree = ast.parse((provenance._folder("kerasbn") / name).read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kerasbn"):
+                for each in _files_of(node):
+                    other = {"torch", "jax", "_keras_private"}  # other backends, and adapters
+                    assert each in files or other & set(re.split(r"[/.]", each)), (name, each)
+
+
+def _files_of(node):
+    """The files that a statement `from kerasbn... import ...` reads, relative to the package."""
+    folder = node.module.split(".")[1:]
+    inside = ["/".join([*folder, alias.name]) + ".py" for alias in node.names]
+    found = [name for name in inside if (provenance._folder("kerasbn") / name).exists()]
+    return found or (["/".join(folder) + ".py"] if folder and folder != ["kernels"] else [])
+
+
+def test_a_program_has_its_own_fingerprint(monkeypatch, tmp_path):
+    monkeypatch.setattr(provenance, "_folder", lambda package: tmp_path)
+    fingerprint = provenance.program_fingerprint.__wrapped__
+    (tmp_path / "mine").mkdir()
+    program = tmp_path / "mine" / "program.py"
+    program.write_text("A = 1  # one\n")
+    first = fingerprint("mine")
+    program.write_text("A = 1\n")
+    assert fingerprint("mine") == first
+    (tmp_path / "mine" / "claims.py").write_text("A = 2\n")
+    assert fingerprint("mine") == first
+    program.write_text("A = 2\n")
+    assert fingerprint("mine") != first
+    assert fingerprint(None) is None
+
+
+def test_a_program_that_is_a_package_counts_as_a_whole(monkeypatch, tmp_path):
+    monkeypatch.setattr(provenance, "_folder", lambda package: tmp_path)
+    folder = tmp_path / "mine" / "program"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    first = provenance.program_fingerprint.__wrapped__("mine")
+    (folder / "layers.py").write_text("A = 1\n")
+    assert provenance.program_fingerprint.__wrapped__("mine") != first
+
+
+def test_programs_import_no_other_module_of_their_study():
+    folder = Path(sweeps.__file__).parent
+    for path in [*folder.glob("*/program.py"), *folder.glob("*/program/**/*.py")]:
+        study = path.relative_to(folder).parts[0]
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in getattr(node, "names", [])]
+            module = getattr(node, "module", None) or ""
+            for name in [module, *(f"{module}.{name}" for name in names)]:
+                own = name.startswith((f"sweeps.{study}.program", f"sweeps.{study}.program."))
+                assert own or not name.startswith(f"sweeps.{study}"), f"{path} imports {name}"

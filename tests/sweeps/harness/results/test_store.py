@@ -4,15 +4,19 @@ import os
 import pytest
 
 from sweeps.harness.errors import UserError
+from sweeps.harness.results import provenance
 from sweeps.harness.results.store import FORMAT, Store, conflicts, write_whole
+
+CODE = provenance.code_fingerprint()
 
 
 def record(trial_id="ab12", **changes):
     return {
         "trial_id": trial_id,
+        "trial": {},
         "status": "done",
         "data": "d1",
-        "environment": {"code": "c1"},
+        "environment": {"code": CODE},
         "curve": [[1, 2.5, None], [2, 1.25, 0.5]],
     } | changes
 
@@ -101,5 +105,15 @@ def test_conflicts_counts_trials_of_other_code_and_other_data():
         record(environment={"code": "c2"}),
         record(status="failed"),
     ]
-    assert conflicts(records, "c1", "d1") == "1 of 3 with other code and 1 of 3 with other data"
-    assert conflicts([record()], "c1", "d1") is None
+    assert conflicts(records, "d1") == "1 of 3 with other code and 1 of 3 with other data"
+    assert conflicts([record()], "d1") is None
+
+
+def test_another_version_of_a_program_is_other_code(monkeypatch):
+    monkeypatch.setattr(provenance, "program_fingerprint", {"noise": "p1", None: None}.get)
+    same, other = ({"code": CODE, "program_code": code} for code in ("p1", "p2"))
+    trial = {"program": "noise"}
+    assert conflicts([record(trial=trial, environment=same)], "d1") is None
+    expected = "1 of 1 with other code"
+    assert conflicts([record(trial=trial, environment=other)], "d1") == expected
+    assert conflicts([record(trial=trial)], "d1") == expected

@@ -142,6 +142,9 @@ def test_columns_and_their_order_are_the_contract(record):
         "evaluated_on",
         "exact_until",
         "kernel",
+        "program",
+        "program_code",
+        "options",
     ]
     made = tables.from_records([record(3)], ("depth", "batch_norm"))
     assert list(made.trials.columns) == tables.TRIAL_COLUMNS
