@@ -188,6 +188,13 @@ def _of_layer(
             option=getattr(norm, "statistics", "auto") == "batch",
         ),
         _findings.frozen(name, layer.frozen, layer.drift, largest),
+    ]
+    lagging = _findings.lagging(
+        name, layer.drift, largest, layer.old_share, layer.updates, layer.momentum
+    )
+    if not any(causes) and layer.updates is not None:
+        causes.append(lagging)
+    causes += [
         _findings.shared(
             name,
             np.array([call.mean for call in of_calls]),
@@ -197,12 +204,9 @@ def _of_layer(
         _findings.small_batch(name, layer.values_per_batch, layer.features, len(m.shape)),
         _dropout(m, layer, found),
     ]
-    explained = any(causes)
-    if not explained:
+    if not any(causes):  # otherwise these are the reasons of the drift
         causes.append(
-            _findings.lagging(
-                name, layer.drift, largest, layer.old_share, layer.updates, layer.momentum
-            )
+            lagging
             or _findings.drifted(name, layer.drift, largest, layer.mean_shift, layer.variance_ratio)
         )
     return [

@@ -9,7 +9,7 @@ from keras import layers
 
 import kerasbn
 
-from .broken_models import KINDS, TOKENS, X, Y, healthy, network
+from .broken_models import KINDS, TOKENS, X, Y, healthy, network, trained
 
 pytestmark = pytest.mark.usefixtures("seeded", "quick_initial_kernels")
 
@@ -131,6 +131,15 @@ class TestModels:
         report = kerasbn.diagnose(model, x)
         assert faults(report) == [("dropout before norm", "b")]
         assert [layer.values_per_batch for layer in report.layers] == [32 * 36, 32]
+
+    def test_two_faults_of_one_layer(self):
+        drop = layers.Dropout(0.6, name="drop", seed=1)
+        second = kerasbn.BatchNorm(name="second", momentum=0.999)
+        model = trained(network(kerasbn.BatchNorm, second, before_second=[drop]), 20)
+        assert faults(kerasbn.diagnose(model, X, batch_size=64)) == [
+            ("lagging averages", "second"),
+            ("dropout before norm", "second"),
+        ]
 
     def test_statistics_batch_is_named(self):
         model = healthy(kerasbn.BatchNorm)
