@@ -211,7 +211,7 @@ class TestData:
 class TestBadInput:
     def test_no_batch_norm(self):
         model = keras.Sequential([keras.Input((6,)), layers.Dense(2)], name="plain")
-        with pytest.raises(ValueError, match=r"Received: model 'plain', without any"):
+        with pytest.raises(ValueError, match=r"Received: model 'plain' without any"):
             kerasbn.diagnose(model, X)
 
     def test_not_built(self):
