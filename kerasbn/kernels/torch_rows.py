@@ -60,7 +60,7 @@ def native(
     # With a momentum of 1, PyTorch writes the batch's mean and unbiased variance into these.
     delta, sample_variance = pivot.new_zeros(c), pivot.new_zeros(c)
     y = torch.native_batch_norm(d, gamma, beta, delta, sample_variance, True, 1.0, epsilon)[0]
-    if y.requires_grad:
+    if y.grad_fn is not None:
         y.grad_fn.register_hook(_AgainDifferentiable(d, gamma, epsilon))
     variance = sample_variance * (1.0 - 1.0 / len(rows))
     return y.permute(0, 2, 3, 1).reshape(x.shape), pivot + delta, variance

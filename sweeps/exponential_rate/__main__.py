@@ -105,6 +105,7 @@ STUDY = Study(
         ),
     },
     defaults={
+        "seeds": 10,
         "hidden_units": "100,100",
         "batch_size": 256,
         "learning_rate": [0.2, 1.0],

@@ -60,7 +60,7 @@ def _panel(rows: pd.DataFrame, ax: Axes) -> Axes:
             continue
         found = spreads.medians(chosen.difference, chosen.step)
         look = _LOOKS[name]
-        wide = name != "rounding" and spreads.draw_band(ax, found, look["color"])
+        wide = name != "rounding" and spreads.draw_band(ax, found, str(look["color"]))
         ax.plot(
             [*found],
             [each.estimate for each in found.values()],

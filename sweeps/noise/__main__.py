@@ -4,7 +4,7 @@ Varied: whether the network has batch norm, and whether noise shifts and scales 
 hidden activation. The noise comes after batch norm, if there is any, and its distribution changes
 with every step. So it undoes what batch norm does for the stability of distributions.
 
-Held equal: the seven hidden layers of the depth study, SGD at 0.1, batches of 500, and 300 training
+Held equal: the seven hidden layers of the depth study, SGD at 0.1, batches of 500, and 250 training
 steps. As in the paper, the output layer has neither batch norm nor noise. The paper trains a VGG
 network on CIFAR-10.
 
@@ -47,7 +47,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
     )
     define.integer(
         "record_every",
-        20,
+        25,
         "Steps between two recordings of distributions and of the loss along the gradient. Each "
         "is repeated after the next step.",
         at_least=1,
@@ -113,7 +113,7 @@ STUDY = Study(
             "plain network and in the one with batch norm and noise."
         ),
     },
-    defaults={"learning_rate": 0.1, "max_steps": 300},
+    defaults={"learning_rate": 0.1, "max_steps": 250},
     without={
         "bn_logits": "as in the paper, the output layer has neither batch norm nor noise.",
     },

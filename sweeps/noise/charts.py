@@ -46,7 +46,7 @@ def steps_to_target(trials: pd.DataFrame, path: Path) -> Path:
 
 def landscape(trials: pd.DataFrame, recorded: pd.DataFrame, path: Path) -> Path:
     """Draws the range of the loss and the change of the gradient, by step."""
-    found, every = measures.ranges(recorded), _arms(trials)
+    found, every = _regular(measures.ranges(recorded), trials), _arms(trials)
     panels = {
         "range of the loss": ("loss_range", "largest minus smallest loss"),
         "change of the gradient": ("gradient_change", "largest change, Euclidean norm"),
@@ -74,7 +74,7 @@ def percentiles(trials: pd.DataFrame, recorded: pd.DataFrame, path: Path) -> Pat
         ax.set_ylabel("input of the unit")
         return ax
 
-    unit = recorded[recorded.unit == recorded.unit.min()]
+    unit = _regular(recorded[recorded.unit == recorded.unit.min()], trials)
     return charts.save_panels(
         path,
         {
@@ -86,6 +86,11 @@ def percentiles(trials: pd.DataFrame, recorded: pd.DataFrame, path: Path) -> Pat
         columns=2,
         size=(3.8, 2.4),
     )
+
+
+def _regular(recorded: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """The recordings at regular steps, without those that follow each of them one step later."""
+    return recorded[recorded.step % trials.curve_every.max() == 0]
 
 
 def _arms(trials: pd.DataFrame) -> list[Series]:

@@ -107,7 +107,7 @@ class Landscape(Stateless):
         _, gradient = self._measure(*self._examples, start, nowhere, tf.constant(0.0))
         rows = []
         for multiple in _MULTIPLES:
-            length = tf.constant(multiple * self._estimator.learning_rate, tf.float32)
+            length = tf.constant(multiple * self._estimator.model.learning_rate, tf.float32)
             loss, moved = self._measure(*self._examples, start, gradient, length)
             changes = [m - g for m, g in zip(moved, gradient, strict=True)]
             rows.append((multiple, float(loss), float(tf.linalg.global_norm(changes))))
@@ -165,11 +165,13 @@ def build(trial: Trial) -> keras.Model:
 
 
 def prepare(model: keras.Model, trial: Trial) -> None:
-    """Gives each noise layer an independent stream of random numbers.
+    """Notes the learning rate for `Landscape`, and gives each noise layer its random numbers.
 
-    Keras counts a seed up with every draw. The seeds of the harness, which differ by one from layer
-    to layer, would let a layer repeat the noise of another one some steps later.
+    The streams of the layers are independent. Keras counts a seed up with every draw, and the
+    harness gives neighboring layers neighboring seeds. With those, a layer would repeat the noise
+    of another layer some steps later.
     """
+    model.learning_rate = trial.learning_rate
     layers = [layer for layer in model.layers if isinstance(layer, Noise)]
     seeds = np.random.SeedSequence(trial.seed).spawn(len(layers))
     for layer, seed in zip(layers, seeds, strict=True):

@@ -7,7 +7,7 @@ hidden layers of the depth study, both with batch norm. Where only gamma and bet
 penalty on gamma is varied, too, because the paper trains with weight decay.
 
 Held equal: the initial weights, with gammas from U(0, 1) and betas 0, Adam at 0.01, batches of 100,
-and 800 training steps. As in the paper, the output layer has no batch norm. The paper trains
+and 600 training steps. As in the paper, the output layer has no batch norm. The paper trains
 residual networks on CIFAR-10 and ImageNet with SGD, for 160 and 90 epochs.
 
 Claims: A network in which only gamma and beta train is far better than chance, and better than one
@@ -147,7 +147,7 @@ STUDY = Study(
         "hidden_units": "500,400,300",
         "batch_size": 100,
         "eval_every": 50,
-        "max_steps": 800,
+        "max_steps": 600,
     },
     without={
         "batch_norm": "all its networks have batch norm, because it trains their gammas and betas.",

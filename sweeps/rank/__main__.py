@@ -6,8 +6,8 @@ Held equal: 100 layers at initialization, without training. Each layer is dense 
 activation, with normally distributed kernels, no biases, and batch norm in training mode. Each seed
 draws its kernels and 512 training images, the same images for every network. The rank of a layer is
 that of the matrix of its outputs, images by units. It has two definitions here, and they give
-different answers. One is the number of singular values above 1% of the largest one. The other is the
-stable rank: the sum of the squared singular values, divided by the largest of them.
+different answers. One is the number of singular values above 1% of the largest one. The other is
+the stable rank: the sum of the squared singular values, divided by the largest of them.
 
 Claim: Without batch norm, the rank collapses towards 1 with depth. With batch norm, it grows with
 the width at least as fast as the square root of the width.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sweeps.harness.results.tables import Tables
     from sweeps.harness.trial import Trial
 
-_NO_TRAINING = "it trains nothing."
+_NO_TRAINING = "it measures random networks and trains nothing."
 
 
 def define_flags(values: absl_flags.FlagValues) -> None:

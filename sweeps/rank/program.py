@@ -54,7 +54,8 @@ def layers(trial: Trial, inputs: np.ndarray, generator: np.random.Generator) -> 
     # All layers share a batch norm, because it has nothing to learn here.
     norm = None
     if trial.batch_norm:
-        norm = kerasbn.BatchNorm(epsilon=trial.bn_epsilon, dtype="float64")
+        # mypy: the epsilon is a number, because the trial has batch norm
+        norm = kerasbn.BatchNorm(epsilon=trial.bn_epsilon, dtype="float64")  # type: ignore[arg-type]
     outputs = tf.constant(inputs, tf.float64)
     yield outputs
     for units in trial.hidden_units:

@@ -23,7 +23,8 @@ def build(trial: Trial) -> keras.Model:
             keras.layers.Dense(units, kernel_initializer="he_normal"),
             keras.layers.Activation(trial.activation),
             keras.layers.Dropout(1 - dict(trial.options)["keep_rate"], seed=0),
-            kerasbn.BatchNorm(momentum=trial.bn_momentum, epsilon=trial.bn_epsilon),
+            # mypy: the epsilon is a number, because every trial has batch norm
+            kerasbn.BatchNorm(momentum=trial.bn_momentum, epsilon=trial.bn_epsilon),  # type: ignore[arg-type]
         ]
     return keras.Sequential([*layers, keras.layers.Dense(10)])
 

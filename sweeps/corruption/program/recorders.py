@@ -75,8 +75,8 @@ class Examples(Stateless):
     """One test image, clean and with each corruption.
 
     Columns:
-        corruption: As in `Corruption`.
-        strength: As in `Corruption`.
+        corruption: Name of the corruption, or "none" for the clean image.
+        strength: 1 to 5. 0 for the clean image.
         pixels: The image row by row, with two hexadecimal digits per pixel.
     """
 

@@ -194,11 +194,6 @@ class Estimator:
             variable.assign(start)
         self._prepare(params)
 
-    @property
-    def learning_rate(self) -> float:
-        """The optimizer's present learning rate."""
-        return float(self._optimizer.learning_rate)
-
     def train_steps(self, batches: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:
         """Takes one training step per mini-batch.
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from sweeps.corruption.program import images
+from sweeps.corruption import measures
+from sweeps.corruption.program import images, recorders
 
 PIXELS = np.array([[[0, 100], [200, 20]]], np.uint8)  # mean 80
 DIGITS = np.random.default_rng(1).integers(0, 256, (3, 28, 28), np.uint8)
@@ -17,7 +18,7 @@ def test_contrast_shrinks_the_distance_from_the_mean_of_each_image():
 
 
 def test_brightness_adds_a_share_of_255_and_clips():
-    # Strength 4 adds 0.4, which is 102 of 255.
+    # Strength 4 adds 0.4, or 102 of 255.
     assert images.corrupted(PIXELS, "brightness", 4).tolist() == [[[102, 202], [255, 122]]]
 
 
@@ -59,3 +60,8 @@ def test_images_differ_more_from_the_clean_ones_at_each_strength(kind):
     ]
     assert distances == sorted(distances)
     assert len(set(distances)) == 5
+
+
+def test_claims_and_charts_read_the_corruptions_that_are_recorded():
+    assert measures.KINDS == images.KINDS
+    assert measures.MIDDLE == recorders._MIDDLE

@@ -43,9 +43,8 @@ def schedules(exponential, constant, shifted):
 def test_the_same_function(judge, largest, verdict):
     found = finding(judge, largest)
     assert_verdict(found, verdict)
-    assert f"within 200 steps, the logits differ by at most {largest['exponential']:.1e}"[:-4] in (
-        found.measured
-    )
+    middle = 1.025 * largest["exponential"]
+    assert f"within 200 steps, the logits differ by at most {middle:.1e} [" in found.measured
     assert len(found.rows) == 2 * 4
 
 

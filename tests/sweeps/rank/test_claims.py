@@ -42,13 +42,14 @@ def finding(judge, kept, slopes, widths=(32, 128, 512)):
 )
 def test_rank_grows_with_the_width(judge, kept, slopes, verdict):
     networks = ("linear", "relu")
-    found = finding(judge, dict(zip(networks, kept)), dict(zip(networks, slopes)))
+    kept, slopes = (dict(zip(networks, each, strict=True)) for each in (kept, slopes))
+    found = finding(judge, kept, slopes)
     assert_verdict(found, verdict)
-    assert f"slope with batch norm is {slopes[0]:g} [" in found.measured
+    assert f"slope with batch norm is {slopes['linear']:g} [" in found.measured
     assert len(found.rows) == 8  # a network, an arm and a kind of rank each
     stable = found.rows[3]  # half the slope of the rank
     assert stable["Rank of the last layer"] == "stable rank"
-    assert stable["Slope"].startswith(f"{slopes[0] / 2:g} [")
+    assert stable["Slope"].startswith(f"{slopes['linear'] / 2:g} [")
 
 
 def test_a_single_width_has_no_slope(judge):

@@ -6,7 +6,6 @@ import pytest
 import small_training
 
 from sweeps.harness.data import Dataset
-from sweeps.harness.engine.runner import Runner
 from sweeps.harness.training import recorders
 from sweeps.harness.training.estimator import Estimator
 from sweeps.harness.training.models import model_fn
@@ -69,12 +68,14 @@ def weights(model):
 
 
 def forward(model, images, statistics=None):
-    """What each batch norm gets, and the logits, in NumPy and without dropout.
+    """The inputs of each batch norm, and the logits, in NumPy and without dropout.
 
     statistics: "own" normalizes each batch norm with the statistics of its inputs.
     """
     x, inputs, every = images.reshape(len(images), -1) / 255.0, [], weights(model)
-    for (kernel, bias), (gamma, beta, mean, variance) in zip(every[0:-1:2], every[1:-1:2]):
+    for (kernel, bias), (gamma, beta, mean, variance) in zip(
+        every[0:-1:2], every[1::2], strict=True
+    ):
         x = np.maximum(x @ kernel + bias, 0)
         inputs.append(x)
         if statistics == "own":
@@ -139,12 +140,14 @@ def test_recalibration_uses_the_training_images_without_dropout(trained, dataset
 
 
 def test_dropout_comes_before_batch_norm_and_depends_on_the_seed(dataset):
-    runner = Runner(dataset, threads=1, save_models=False)
-    results = [runner.run(trial(seed=seed, max_steps=5, record=())) for seed in (3, 3, 4)]
-    assert [each["status"] for each in results] == ["done"] * 3, results[0].get("traceback")
-    losses = [each["final_loss"] for each in results]
+    estimator = Estimator(model_fn, trial())
+    batch = dataset.x_train[:50], dataset.y_train[:50]
+    losses = []
+    for seed in (3, 3, 4):
+        estimator.initialize(trial(seed=seed))
+        losses.append(estimator.train_steps([batch, batch]))
     assert losses[0] == losses[1] != losses[2]
-    names = [type(layer).__name__ for layer in runner._estimator.model.layers]
+    names = [type(layer).__name__ for layer in estimator.model.layers]
     block = ["Dense", "Activation", "Dropout", "BatchNorm"]
     assert names == ["Rescaling", "Flatten", *block, *block, "Dense"]
-    assert runner._estimator.model.layers[4].rate == pytest.approx(1 - KEEP)
+    assert estimator.model.layers[4].rate == pytest.approx(1 - KEEP)
