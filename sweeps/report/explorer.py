@@ -13,9 +13,9 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,36 +31,55 @@ _RESULTS = ("status", "steps_to_target", "final_accuracy", "best_accuracy", "fin
 _DIGITS = 4
 
 
-def gather(folders: Iterable[Path], most: int | None = None) -> dict[str, Any]:
+class Packed(NamedTuple):
+    """The data of one data set, as text for the page.
+
+    Attributes:
+        text: JSON, compressed with gzip and written in base64.
+        thinned: Names of the studies whose curves lost points.
+    """
+
+    text: str
+    thinned: list[str]
+
+
+def gather(folders: Iterable[Path]) -> list[dict[str, Any]]:
     """The groups of one data set's studies, as values that JSON can represent.
 
     Args:
         folders: Results folders of the studies.
-        most: Largest number of points per curve. Longer curves keep every k-th point and the last
-            one. Default: all points.
 
     Returns:
-        `groups` with the trials and their curves, and `thinned` with the names of the studies whose
-        curves lost points.
+        The groups. Each has its `trials`, and a trial has its `curve` (steps and training losses)
+        and its `accuracy` (steps and test accuracies) if they were recorded.
     """
-    groups, thinned = [], []
+    groups: list[dict[str, Any]] = []
     for folder in folders:
         trials = tables.read_trials(folder)
-        if trials is None or "status" not in trials or (trials.status == "failed").all():
-            continue
-        curves = _curves(folder)
-        longest = curves.groupby("trial_id").size().max() if len(curves) else 0
-        if most is not None and longest > most:
-            thinned.append(folder.name)
-        points = {key: _thin(rows, most) for key, rows in curves.groupby("trial_id")}
-        groups += _groups(folder.name, trials, points)
-    return {"groups": groups, "thinned": thinned}
+        if trials is not None and "status" in trials and (trials.status != "failed").any():
+            curves = dict(list(_curves(folder).groupby("trial_id")))
+            groups += _groups(folder.name, trials, curves)
+    return groups
 
 
-def packed(values: dict[str, Any]) -> str:
-    """JSON, compressed with gzip and written in base64."""
-    text = json.dumps(values, separators=(",", ":"), allow_nan=False)
-    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+def pack(groups: Iterable[Mapping[str, Any]], most: int | None = None) -> Packed:
+    """Packs groups for the page.
+
+    Args:
+        groups: The groups, see `gather`.
+        most: Largest number of points per curve. Longer curves keep every k-th point, the last one
+            and all with a test accuracy. Default: all points.
+    """
+    thinned: dict[str, None] = {}
+    packed = []
+    for group in groups:
+        trials = [_thin(trial, most) for trial in group["trials"]]
+        if any(a is not b for a, b in zip(trials, group["trials"], strict=True)):
+            thinned[group["study"]] = None
+        packed.append({**group, "trials": [_in_runs(trial) for trial in trials]})
+    text = json.dumps(packed, separators=(",", ":"), allow_nan=False)
+    compressed = gzip.compress(text.encode(), mtime=0)
+    return Packed(base64.b64encode(compressed).decode(), list(thinned))
 
 
 def _curves(folder):
@@ -70,15 +89,24 @@ def _curves(folder):
     return pd.read_csv(path, dtype={"trial_id": str})
 
 
-def _thin(rows, most):
-    """Every k-th row and the last one, at most about `most` rows. Evaluated rows stay."""
-    stride = 1 if most is None else -(-len(rows) // most)
-    keep = np.arange(len(rows)) % stride == 0
-    keep[-1] = True
-    return rows[keep | rows.test_accuracy.notna().to_numpy()]
+def _thin(trial, most):
+    """A trial with at most about `most` points in its curve. The same trial if it has no more."""
+    steps, losses = trial.get("curve", ((), ()))
+    if most is None or len(steps) <= most:
+        return trial
+    stride = -(-len(steps) // most)
+    evaluated = {steps[-1], *trial["accuracy"][0]}
+    kept = [n for n, step in enumerate(steps) if n % stride == 0 or step in evaluated]
+    return {**trial, "curve": ([steps[n] for n in kept], [losses[n] for n in kept])}
 
 
-def _groups(study, trials, points):
+def _in_runs(trial):
+    """A trial with the steps of its curves as runs."""
+    curves = {name: trial[name] for name in ("curve", "accuracy") if name in trial}
+    return {**trial, **{name: (_runs(steps), numbers) for name, (steps, numbers) in curves.items()}}
+
+
+def _groups(study, trials, curves):
     """Yields the groups of a study."""
     axes = [name for name in AXES if name in trials]
     for settings, chain in tables.series(trials, *axes):
@@ -90,10 +118,11 @@ def _groups(study, trials, points):
                 "experiment": labels.of_panel(other, exact=True),
                 "arm": arm_name(normalization["batch_norm"]),
                 "label": labels.of_series(normalization, exact=True),
+                **dict.fromkeys(AXES),
                 **{name: _plain(value) for name, value in zip(axes, place, strict=True)},
                 "settings": _settings(group),
                 "steps": _steps(group),
-                "trials": [_trial(row, points) for row in group.to_dict("records")],
+                "trials": [_trial(row, curves) for row in group.to_dict("records")],
             }
 
 
@@ -132,28 +161,28 @@ def _steps(group):
     }
 
 
-def _trial(row, points):
+def _trial(row, curves):
     """A trial's results and its curve."""
-    curve = points.get(row["trial_id"])
+    curve = curves.get(row["trial_id"])
     values = {name: _plain(row[name]) for name in _RESULTS if name in row}
     shown = {"id": row["trial_id"], "seed": int(row["seed"]), **values}
     if curve is not None:
         evaluated = curve[curve.test_accuracy.notna()]
-        shown["curve"] = [_runs(curve.step), _numbers(curve.train_loss)]
-        shown["accuracy"] = [_runs(evaluated.step), _numbers(evaluated.test_accuracy)]
+        shown["curve"] = curve.step.tolist(), _numbers(curve.train_loss)
+        shown["accuracy"] = evaluated.step.tolist(), _numbers(evaluated.test_accuracy)
     return shown
 
 
 def _runs(steps):
     """Steps as [first, distance, count] for each stretch of equal distances."""
     runs: list[list[int]] = []
-    for step in steps.astype(int):
+    for step in steps:
         if runs and runs[-1][2] == 1:
-            runs[-1] = [runs[-1][0], int(step) - runs[-1][0], 2]
+            runs[-1] = [runs[-1][0], step - runs[-1][0], 2]
         elif runs and step == runs[-1][0] + runs[-1][1] * runs[-1][2]:
             runs[-1][2] += 1
         else:
-            runs.append([int(step), 0, 1])
+            runs.append([step, 0, 1])
     return runs
 
 
@@ -173,6 +202,6 @@ def _plain(value):
     """A cell of a table as a value that JSON can represent."""
     if pd.isna(value):
         return None
-    if isinstance(value, (np.generic,)):
+    if isinstance(value, np.generic):
         value = value.item()
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -73,14 +73,20 @@ def render(
         results: The results folder.
         folders: Results folders by study, see `document.studies`.
         decided: The claims with their findings.
-        limit: Largest size of the page in bytes. Curves lose points if it would be larger.
+        limit: Largest size of the page in bytes. If it would be larger, curves lose points, and
+            then the page leaves out charts that no claim shows.
 
     Raises:
-        UserError: If the page would be too large even with the shortest curves.
+        UserError: If the page would be too large even so.
     """
-    values = gather(results, folders, decided)
-    for most in _POINTS:
-        page = _template().render(values, curves=_curves(folders, most), most=most)
+    values, trials = gather(results, folders, decided), _trials(folders)
+    every, named = values.pop("pictures"), _of_claims(values["claims"])
+    fewer = {path: picture for path, picture in every.items() if path in named}
+    for most, pictured in [*((most, every) for most in _POINTS), (_POINTS[-1], fewer)]:
+        curves = {name: explorer.pack(groups, most) for name, groups in trials.items()}
+        page = _template().render(
+            values, pictures=pictured, curves=curves, most=most, left_out=len(every) - len(pictured)
+        )
         size = len(page.encode())
         if size <= limit:
             return page
@@ -88,6 +94,13 @@ def render(
         f"The page would have {size:,} bytes, but at most {limit:,} are allowed. The charts in "
         f"{results} take most of them. Move charts that you do not need away."
     )
+
+
+def _of_claims(shown):
+    """The paths of the charts that claims show."""
+    return {
+        chart["path"] for claim in shown for result in claim.results for chart in result["charts"]
+    }
 
 
 def gather(
@@ -148,18 +161,16 @@ def _template():
     return environment.get_template("page.html")
 
 
-def _curves(folders, most):
-    """The explorer's packed data by data set, the preferred one first."""
+def _trials(folders):
+    """The explorer's groups by data set, the preferred one first."""
     by_dataset: dict[str, list[Path]] = {}
     for of_study in folders.values():
         for folder in of_study:
             by_dataset.setdefault(folder.parent.name, []).append(folder)
-    found = {}
-    for name in sorted(by_dataset, key=document.rank):
-        values = explorer.gather(by_dataset[name], most)
-        if values["groups"]:
-            found[name] = {"packed": explorer.packed(values), "thinned": values["thinned"]}
-    return found
+    found = {
+        name: explorer.gather(by_dataset[name]) for name in sorted(by_dataset, key=document.rank)
+    }
+    return {name: groups for name, groups in found.items() if groups}
 
 
 def _shown(decided, results):
@@ -224,7 +235,7 @@ def rule(claim: claims.Claim) -> list[str]:
 
 
 def _studies(folders, results):
-    """Every study or command with results, its folders and their charts. Studies come first."""
+    """Every study or command with results, with its folders and their charts."""
     questions = catalog.commands()
     found = []
     for name, of_study in folders.items():
@@ -250,7 +261,7 @@ def _studies(folders, results):
                 ],
             }
         )
-    return sorted(found, key=lambda study: not study["is_study"])
+    return found
 
 
 def _tables(folder, results):

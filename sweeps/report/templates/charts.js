@@ -72,14 +72,15 @@ async function draw(id, make) {
   places.set(place, state);
   if (!state.width) return; // not visible, will be drawn when it is
   const spec = { $schema: "https://vega.github.io/schema/vega-lite/v6.json", ...make(state.width) };
-  const found = await vegaEmbed(element("div"), spec, {
+  const holder = element("div");
+  const found = await vegaEmbed(holder, spec, {
     renderer: "svg", actions: false, config: CONFIG,
     tooltip: { theme: "custom" },
   });
   if (state.turn !== turn) return found.finalize();
   state.view?.finalize();
   state.view = found;
-  place.replaceChildren(found.view.container());
+  place.replaceChildren(holder);
 }
 
 function redraw(place) {
@@ -114,6 +115,10 @@ function trialLayers(trials, x, offset, title) {
       { shape: "triangle-up", filled: false, size: 60 }, "budget"),
   ];
 }
+
+// Layers with the colour of their series, and points with its shape.
+const inLooks = (labels, layers) => layers.map((layer) =>
+  ({ ...layer, encoding: { ...bySeries(labels, layer.mark.type === "point" ? "shape" : ""), ...layer.encoding } }));
 
 // A scale for steps: logarithmic if some runs missed the target, as budgets are far away.
 function stepScale(rows) {
@@ -156,15 +161,17 @@ function headline(width) {
     return {
       title: name,
       width: width / columns - 62 + (index % columns ? 14 : 0), height: columns === 1 ? 210 : 250,
-      layer: [...trialLayers(of(trials), x, {}, "hidden layers"), intervalLayer(own, x), line, dots].map((layer) =>
-        ({ ...layer, encoding: { ...bySeries(labels, "shape"), ...layer.encoding } })),
+      layer: inLooks(labels, [...trialLayers(of(trials), x, {}, "hidden layers"), intervalLayer(own, x), line, dots]),
       encoding: { y: { type: "quantitative", scale, title: index % columns ? null : "training steps", axis: { gridOpacity: 0.5 } } },
     };
   };
   return {
     description: `${values.title}. The table below has all medians.`,
     columns, spacing: 18, concat: panels.map(panel),
-    resolve: { legend: { color: "shared", shape: "shared", strokeDash: "shared" } },
+    resolve: {
+      scale: { color: "shared", shape: "shared", strokeDash: "shared" },
+      legend: { color: "shared", shape: "shared", strokeDash: "shared" },
+    },
   };
 }
 

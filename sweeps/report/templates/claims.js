@@ -24,8 +24,11 @@ filter();
 
 // Shows the charts inside an element. They are decoded only now, so the page opens quickly.
 function showPictures(inside) {
-  for (const image of inside.querySelectorAll("img[data-picture]:not([src])"))
-    image.src = document.querySelector(`script[data-picture="${CSS.escape(image.dataset.picture)}"]`).textContent;
+  for (const image of inside.querySelectorAll("img[data-picture]:not([src])")) {
+    const picture = document.querySelector(`script[data-picture="${CSS.escape(image.dataset.picture)}"]`);
+    if (picture) image.src = picture.textContent;
+    else image.hidden = true; // left out, and linked
+  }
 }
 
 document.addEventListener("toggle", (event) => event.target.open && showPictures(event.target), true);

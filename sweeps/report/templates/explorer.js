@@ -9,7 +9,7 @@ async function unpack(name) {
   const packed = document.querySelector(`script[data-curves="${CSS.escape(name)}"]`).textContent;
   const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return (await new Response(stream).json()).groups;
+  return new Response(stream).json();
 }
 
 const steps = (runs) => runs.flatMap(([first, distance, count]) => Array.from({ length: count }, (_, n) => first + n * distance));
@@ -46,9 +46,12 @@ function choose(chosen) {
 
 // The group to begin with: the deepest networks with the most trials in both arms.
 function first() {
-  const count = (group) => groups.filter((other) => other.study === group.study && fits(other, group)).reduce((sum, other) => sum + other.trials.length, 0);
   const normed = groups.filter((group) => group.arm === values.arms[1]);
-  return [...(normed.length ? normed : groups)].sort((a, b) => count(b) - count(a) || b.depth - a.depth)[0];
+  const count = (group) => groups
+    .filter((other) => experimentOf(other) === experimentOf(group) && fits(other, group))
+    .reduce((sum, other) => sum + other.trials.length, 0);
+  const counted = (normed.length ? normed : groups).map((group) => ({ group, count: count(group) }));
+  return counted.sort((a, b) => b.count - a.count || b.group.depth - a.group.depth)[0].group;
 }
 
 function show() {
@@ -172,14 +175,14 @@ function drawSteps(experiment, here) {
     encoding: { y: { type: "quantitative", scale, title: `training steps to ${line[0].steps.target}`, axis: { gridOpacity: 0.5 } } },
     layer: [
       { data: { values: [{ place: here[axis] }] }, mark: { type: "bar", color: "var(--soft)", aria: false }, encoding: { x, y: { datum: scale.domain[0] }, y2: { datum: scale.domain[1] } } },
-      ...[
+      ...inLooks(labels, [
         ...trialLayers(trials, x, { xOffset }, AXES[axis]),
         intervalLayer(medians, x, { xOffset }),
         {
           data: { values: medians }, mark: { type: "point", filled: true, size: 90, opacity: 1 },
           encoding: { x, xOffset, y: y("median"), tooltip: [{ field: "label", title: "arm" }, { field: "place", title: AXES[axis] }, { field: "text", title: "median steps" }, { field: "reached", title: "reached the target" }] },
         },
-      ].map((layer) => ({ ...layer, encoding: { ...bySeries(labels, "shape"), ...layer.encoding } })),
+      ]),
       { data: { values: absent }, mark: { type: "text", angle: 270, align: "left", dx: 6, color: "var(--faint)", fontSize: 11 }, encoding: { x, xOffset, y: { datum: scale.domain[0] }, text: { field: "text" } } },
     ],
   }));

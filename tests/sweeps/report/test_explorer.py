@@ -15,12 +15,17 @@ from sweeps.report import explorer
 DEPTH = TRACKED / "mnist" / "depth"
 
 
+def unpacked(packed):
+    """The groups, as the page's script reads them."""
+    return json.loads(gzip.decompress(base64.b64decode(packed.text)))
+
+
 def steps(runs):
     return [first + n * distance for first, distance, count in runs for n in range(count)]
 
 
 def test_every_tracked_trial_is_there_with_its_curve():
-    groups = explorer.gather([DEPTH])["groups"]
+    groups = unpacked(explorer.pack(explorer.gather([DEPTH])))
     found = {trial["id"]: (group, trial) for group in groups for trial in group["trials"]}
     trials = tables.read_trials(DEPTH).set_index("trial_id")
     assert sorted(found) == sorted(trials.index)
@@ -40,7 +45,7 @@ def test_every_tracked_trial_is_there_with_its_curve():
 
 
 def test_the_steps_of_a_group_are_those_of_its_seeds():
-    groups = explorer.gather([DEPTH])["groups"]
+    groups = explorer.gather([DEPTH])
     summary = pd.read_csv(DEPTH / "summary.csv")
     for row in summary.itertuples():
         arm = "batch norm" if row.batch_norm else "plain"
@@ -70,7 +75,7 @@ def write(folder, **changes):
 
 def test_misses_and_crashes_are_no_numbers(tmp_path):
     write(tmp_path / "mine")
-    (group,) = explorer.gather([tmp_path / "mine"])["groups"]
+    (group,) = explorer.gather([tmp_path / "mine"])
     assert [trial["steps_to_target"] for trial in group["trials"]] == [10, 11, 12, 13, 14, None]
     assert group["steps"]["text"] == "12.5 [10, >300]"
     assert group["steps"]["high"] is None
@@ -79,13 +84,13 @@ def test_misses_and_crashes_are_no_numbers(tmp_path):
 
 def test_a_study_without_a_target_has_no_steps(tmp_path):
     write(tmp_path / "mine", target_accuracy=None, steps_to_target=None)
-    (group,) = explorer.gather([tmp_path / "mine"])["groups"]
+    (group,) = explorer.gather([tmp_path / "mine"])
     assert group["steps"] is None
 
 
 def test_folders_without_trials_are_left_out(tmp_path):
     (tmp_path / "cost").mkdir()
-    assert explorer.gather([tmp_path / "cost"]) == {"groups": [], "thinned": []}
+    assert explorer.gather([tmp_path / "cost"]) == []
 
 
 def points_of(trial):
@@ -95,18 +100,13 @@ def points_of(trial):
 
 @pytest.mark.parametrize("most", [1, 7, 50])
 def test_thin_curves_keep_real_points_the_last_one_and_every_evaluation(most):
-    whole, thin = (explorer.gather([DEPTH], number) for number in (None, most))
-    assert thin["thinned"] == ["depth"]
-    for before, after in zip(whole["groups"], thin["groups"], strict=True):
+    groups = explorer.gather([DEPTH])
+    whole, thin = (explorer.pack(groups, number) for number in (None, most))
+    assert (whole.thinned, thin.thinned) == ([], ["depth"])
+    for before, after in zip(unpacked(whole), unpacked(thin), strict=True):
         for full, short in zip(before["trials"], after["trials"], strict=True):
             assert short["accuracy"] == full["accuracy"]
             points, kept = map(points_of, (full, short))
             assert set(kept) <= set(points)
             assert kept[-1] == points[-1]
             assert len(kept) <= most + 1 + len(full["accuracy"][1])
-
-
-def test_packed_values_come_back():
-    values = {"groups": [{"text": "</script> é"}]}
-    packed = explorer.packed(values)
-    assert json.loads(gzip.decompress(base64.b64decode(packed))) == values
