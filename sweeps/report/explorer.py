@@ -27,6 +27,8 @@ from sweeps.harness.trial import arm_name
 AXES = ("depth", "activation", "learning_rate", "bn_momentum")
 _NORMALIZATION = ("batch_norm", "group_norm")  # and all columns that begin with "bn_"
 _HIDDEN = ("dataset", "seed", "record", "record_steps", "options", "program", "depth")
+# Columns that hold text, even if pandas could read all their values as numbers.
+_TEXTS = ("trial_id", "hidden_units", "record", "record_steps", "options", "program")
 _RESULTS = ("status", "steps_to_target", "final_accuracy", "best_accuracy", "final_step")
 _DIGITS = 4
 
@@ -55,9 +57,9 @@ def gather(folders: Iterable[Path]) -> list[dict[str, Any]]:
     """
     groups: list[dict[str, Any]] = []
     for folder in folders:
-        trials = tables.read_trials(folder)
-        if trials is not None and "status" in trials and (trials.status != "failed").any():
-            curves = dict(list(_curves(folder).groupby("trial_id")))
+        trials = _read(folder / "trials.csv")
+        if "status" in trials and (trials.status != "failed").any():
+            curves = dict(list(_read(folder / "curves.csv.xz").groupby("trial_id")))
             groups += _groups(folder.name, trials, curves)
     return groups
 
@@ -82,11 +84,11 @@ def pack(groups: Iterable[Mapping[str, Any]], most: int | None = None) -> Packed
     return Packed(base64.b64encode(compressed).decode(), list(thinned))
 
 
-def _curves(folder):
-    path = folder / "curves.csv.xz"
+def _read(path):
+    """A table with its text columns as text. An empty one if there is no such file."""
     if not path.exists():
         return pd.DataFrame({"trial_id": []})
-    return pd.read_csv(path, dtype={"trial_id": str})
+    return pd.read_csv(path, dtype=dict.fromkeys(_TEXTS, str))
 
 
 def _thin(trial, most):
