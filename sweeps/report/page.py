@@ -35,7 +35,7 @@ _VERDICTS = {
     claims.UNDECIDED: "undecided",
 }
 _NOT_RUN = "not run"  # in place of a data set
-_OUTCOME = re.compile(r"(Reproduced|Not reproduced|Depends on [^:.]*): ")
+_OUTCOME = re.compile(r"^(Reproduced|Not reproduced|Depends on [^:.]*): ")
 _RULE_IS_ABOUT = re.compile(r"^Claim \d+[,.]\s+")
 
 
@@ -133,14 +133,14 @@ def gather(
 
 @functools.cache
 def _vega():
-    """The JavaScript of Vega and Vega-Lite, which the page's own scripts call."""
+    """The JavaScript of Vega and Vega-Lite. The page's own scripts call it."""
     import vl_convert
 
     return vl_convert.javascript_bundle(vl_version=_VEGA_LITE)
 
 
 def _template():
-    """The page's template. Filters: `markdown` for a line of text, `verdict` for its kind."""
+    """The page's template, with the filters `markdown` (a line of text) and `script` (JSON)."""
     import jinja2
     from markdown_it import MarkdownIt
     from markupsafe import Markup
