@@ -137,7 +137,7 @@ def _settings(group):
     first = group.iloc[0]
     names = [name for name in tables.setting_columns(group) if name not in _HIDDEN]
     return {
-        name.replace("bn_", "batch norm: ").replace("_", " "): str(_plain(first[name]))
+        name.replace("bn_", "batch norm: ").replace("_", " "): _in_words(_plain(first[name]))
         for name in names
         if pd.notna(first[name])
     }
@@ -198,6 +198,10 @@ def _numbers(values):
 
 def _finite(value):
     return float(value) if np.isfinite(value) else None
+
+
+def _in_words(value):
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def _plain(value):

@@ -14,7 +14,7 @@ const CONFIG = {
   },
   legend: {
     labelColor: "var(--text)", labelFontSize: 12, title: null, orient: "top", symbolSize: 90,
-    symbolStrokeWidth: 2, labelLimit: 400,
+    symbolStrokeWidth: 2, symbolOpacity: 1, labelLimit: 400,
   },
   title: { color: "var(--text)", fontSize: 13, fontWeight: "normal" },
 };
@@ -55,7 +55,7 @@ function bySeries(labels, channel) {
   if (channel === "shape")
     encoding.shape = { field: "label", type: "nominal", scale: scale(looks.map((i) => SHAPES[values.looks[i].marker])) };
   if (channel === "strokeDash")
-    encoding.strokeDash = { field: "label", type: "nominal", scale: scale(looks.map((i) => DASHES[values.looks[i].linestyle])) };
+    encoding.strokeDash = { field: "label", type: "nominal", legend: null, scale: scale(looks.map((i) => DASHES[values.looks[i].linestyle])) };
   return encoding;
 }
 
@@ -160,7 +160,7 @@ function headline(width) {
     };
     return {
       title: name,
-      width: width / columns - 62 + (index % columns ? 14 : 0), height: columns === 1 ? 210 : 250,
+      width: width / columns - 62 + (index % columns ? 14 : 0), height: columns === 1 ? 210 : Math.min(380, Math.max(230, innerHeight - 500)),
       layer: inLooks(labels, [...trialLayers(of(trials), x, {}, "hidden layers"), intervalLayer(own, x), line, dots]),
       encoding: { y: { type: "quantitative", scale, title: index % columns ? null : "training steps", axis: { gridOpacity: 0.5 } } },
     };

@@ -135,7 +135,7 @@ function drawCurves(shown) {
   const losses = rowsOf(shown, "curve", "loss");
   const log = choices.elements.log.checked && losses.every((row) => row.loss > 0);
   draw("loss-chart", losses.length
-    ? lines(losses, labels, "loss", "training loss", { type: log ? "log" : "linear", zero: false }, false)
+    ? lines(losses, labels, "loss", "training loss", log ? { type: "log", nice: false } : { zero: false }, false)
     : nothing("No training loss was recorded for these trials."));
   const accuracies = rowsOf(shown, "accuracy", "accuracy");
   at("no-accuracy").hidden = accuracies.length > 0;
@@ -167,7 +167,7 @@ function drawSteps(experiment, here) {
   const absent = ticks.flatMap((value) => labels.filter((label) => !line.some((group) => group[axis] === value && group.label === label)).map((label) => ({ place: value, label, text: "not run" })));
   const scale = stepScale([...trials, ...medians]);
   const x = { field: "place", type: "ordinal", title: AXES[axis], scale: { domain: ticks }, axis: { labelAngle: 0, grid: false } };
-  const xOffset = { field: "label", type: "nominal", scale: { domain: labels, paddingOuter: 0.3 } };
+  const xOffset = { field: "label", type: "nominal", scale: { domain: labels, paddingOuter: 1.5 } };
   const y = (field) => ({ field, type: "quantitative" });
   draw("steps-chart", (width) => ({
     description: `Training steps to the target by ${AXES[axis]}, for ${labels.join(" and ")}. ${medians.map((row) => `${AXES[axis]} ${row.place}, ${row.label}: ${row.text}`).join("; ")}`,
