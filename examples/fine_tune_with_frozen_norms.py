@@ -3,8 +3,8 @@
     python examples/fine_tune_with_frozen_norms.py            # ImageNet weights and CIFAR-10
     python examples/fine_tune_with_frozen_norms.py --small    # random weights and images
 
-Small fine-tuning batches give poor batch statistics. With `trainable = False`, a batch norm uses
-its moving averages in training too, and neither these nor gamma and beta change.
+Small fine-tuning batches give poor batch statistics. Frozen batch norms use their moving averages
+in training too, and do not change them. Gamma and beta train, like all other weights.
 """
 
 import argparse
@@ -35,10 +35,9 @@ backbone = keras.applications.MobileNetV2(
 )
 backbone = kerasbn.from_keras(backbone)
 
-# Freeze the batch norms, and only these: the convolutions are fine-tuned.
+# Freeze the statistics, and only these.
+kerasbn.freeze(backbone)
 norms = [layer for layer in backbone.layers if isinstance(layer, kerasbn.BatchNorm)]
-for norm in norms:
-    norm.trainable = False
 before = [keras.ops.convert_to_numpy(norm.moving_mean) for norm in norms]
 
 model = keras.Sequential(

@@ -11,9 +11,8 @@ operation by itself:
 - The transforms of `torch.func` and forward-mode differentiation. PyTorch's native kernel has the
   wrong second derivative there, because its forward mode treats the statistics as constants.
 - Second derivatives of `_Analytic`.
-
-`torch.autograd.grad` gives the right second derivative of PyTorch's native kernel, but the wrong
-third one. The same happens with `torch.nn.BatchNorm1d`. `torch.func` gives the right one.
+- Second derivatives of PyTorch's native kernel, whose own formula is wrong from the third
+  derivative on.
 
 Inference uses `generic.normalize`, as on the other backends.
 """

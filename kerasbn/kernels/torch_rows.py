@@ -17,8 +17,12 @@ in a chain of eight layers on two cores with AVX2.
 
 from __future__ import annotations
 
+import weakref
+
 import torch
 from torch import Tensor
+
+from kerasbn.kernels.torch_plain import Population
 
 NATIVE_FROM = 16  # smallest number of channels that fills the processor's vectors
 _WIDTH = 16  # smallest number of values in a line
@@ -38,7 +42,7 @@ def suits_native(x: Tensor) -> bool:
 def native(
     x: Tensor, gamma: Tensor | None, beta: Tensor | None, epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalizes x. PyTorch differentiates y by itself.
+    """Normalizes x, with gradients of any order.
 
     Args:
         x: Tensor of shape (..., c) with at least two rows.
@@ -56,6 +60,8 @@ def native(
     # With a momentum of 1, PyTorch writes the batch's mean and unbiased variance into these.
     delta, sample_variance = pivot.new_zeros(c), pivot.new_zeros(c)
     y = torch.native_batch_norm(d, gamma, beta, delta, sample_variance, True, 1.0, epsilon)[0]
+    if y.grad_fn is not None:
+        y.grad_fn.register_hook(_AgainDifferentiable(d, gamma, epsilon))
     variance = sample_variance * (1.0 - 1.0 / len(rows))
     return y.permute(0, 2, 3, 1).reshape(x.shape), pivot + delta, variance
 
@@ -98,6 +104,33 @@ def backward(
     d -= lines.repeated(multiplier * mean_dy)
     d.addcmul_(dy, lines.repeated(multiplier))
     return d.view(x.shape), mean_dy_d * inverse * lines.rows, mean_dy * lines.rows
+
+
+class _AgainDifferentiable:
+    """Hook of `native_batch_norm`: gradients that can be differentiated any number of times.
+
+    PyTorch's own gradients are wrong from the third derivative on, because they treat the saved
+    statistics as constants. The same happens in `torch.nn.BatchNorm1d`. Without `create_graph`,
+    and if d is no longer in memory (`save_on_cpu`), PyTorch's own gradients stay.
+    """
+
+    def __init__(self, d, gamma, epsilon):
+        # A weak reference, because the hook lives as long as the graph. PyTorch frees d earlier.
+        self._d, self._gamma, self._epsilon = weakref.ref(d), gamma, epsilon
+
+    def __call__(self, gradients, upstream):
+        if not torch.is_grad_enabled():
+            return None
+        (dy,), d, gamma = upstream, self._d(), self._gamma
+        if dy is None or d is None:
+            return None
+        population = Population.of(d, (0, 2, 3), None, all_ranks=False)
+        pivot, delta, _, inverse = population.statistics(d, self._epsilon)
+        gamma = None if gamma is None else gamma.view(1, -1, 1, 1)
+        dd, *others = population.gradients(dy, d, gamma, pivot, delta, inverse)
+        computed = dd, *(each[0, :, 0, 0] for each in others)
+        pairs = zip(gradients, computed, strict=True)
+        return tuple(None if theirs is None else ours for theirs, ours in pairs)
 
 
 class _Lines:

@@ -24,7 +24,7 @@ from kerasbn.tools._inputs import shapes_of
 from kerasbn.tools._models import batch_norms, call_models_inside
 
 Step = Callable[[Any], dict[str, list[Moments]]]
-# Takes the arguments of a layer's call. Returns its output and what to collect.
+# Takes the arguments of a layer's call. Returns its output and a record of it.
 RecordedCall = Callable[..., tuple[Any, Any]]
 
 
@@ -71,7 +71,7 @@ class Recorder:
 
     Args:
         model: Model to run, in inference mode.
-        calls: Layers, each with the call to run in place of its own.
+        calls: Layers, each with the call to run instead.
         with_outputs: Whether to return the outputs of the model, too.
     """
 
@@ -85,14 +85,19 @@ class Recorder:
         self._variables = model.variables
         self._loops = [each for each in all_layers(model) if _is_loop(each)]
         self._found: dict[str, list[Any]] = {}
-        self._run = compiled_or_eager(self._collect, model.run_eagerly, retrace=bool(self._loops))
+
+        # TensorFlow counts the traces of a method over all its objects, and warns of too many.
+        def collect(values, x):
+            return self._collect(values, x)
+
+        self._run = compiled_or_eager(collect, model.run_eagerly, retrace=bool(self._loops))
 
     def __call__(self, x: Any) -> tuple[Any, dict[str, list[Any]]]:
         """Runs the model on one batch of inputs.
 
         Returns:
-            The outputs or `None`, and for each layer with a call, what its calls returned to
-            collect, by the index of the layer as a string.
+            The outputs or `None`, and the records of each layer's calls. Their keys are the indices
+            of the layers, as strings.
         """
         return self._run([variable.value for variable in self._variables], x)
 

@@ -33,7 +33,7 @@ def draw(report: Diagnosis, ax: Any = None) -> Any:
         for name, drift in zip(names, drifts, strict=True)
     ]
     if ax is None:
-        _, ax = plt.subplots(figsize=(7, 1.5 + 0.25 * len(names)), layout="constrained")
+        _, ax = plt.subplots(figsize=(7, 1.6 + 0.25 * len(names)), layout="constrained")
     places = np.arange(len(names))
     ax.barh(places, lengths, color=colors, height=0.7)
     for place, length, drift in zip(places, lengths, drifts, strict=True):
@@ -46,9 +46,17 @@ def draw(report: Diagnosis, ax: Any = None) -> Any:
     ax.set_xlim(0, lengths.max() * 1.15)
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_xlabel("error of normalized values in inference mode (standard deviations)")
-    ax.set_title(f"Batch norms of '{report.model}'", loc="left")
+    ax.set_title(f"Batch norms of '{report.model}'", loc="left", pad=26)
     labels = {_HEALTHY: "healthy", _DRIFTED: "drifted", _CAUSE: "largest effect on the outputs"}
     handles = [Patch(color=color, label=labels[color]) for color in labels if color in colors]
     line = ax.axvline(np.nan, color="gray", linestyle="--", linewidth=1, label="limit")
-    ax.legend(handles=[*handles, line], loc="lower right", frameon=False)
+    # Above the bars, where it hides none of them.
+    ax.legend(
+        handles=[*handles, line],
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=4,
+        frameon=False,
+        borderaxespad=0.2,
+    )
     return ax

@@ -1,9 +1,10 @@
 """Runs a model over data, and measures its batch norms and its outputs for `diagnose`.
 
 The first pass normalizes with the statistics of each batch, as in training, and measures these
-statistics. Frozen batch norms use their moving averages, as in training. The second time through the data, the model runs in inference mode: with its moving
-averages, with the statistics that `recalibrate` would set, and with these statistics everywhere but
-in one batch norm. A stateless scope gives the variables other values, so the model never changes.
+statistics. Frozen batch norms use their moving averages, as in training. The second time through
+the data, the model runs in inference mode: with its moving averages, with the statistics that
+`recalibrate` would set, and with these statistics everywhere but in one batch norm. A stateless
+scope gives the variables other values, so the model never changes.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from kerasbn.tools._collecting import (
     run_with,
 )
 from kerasbn.tools._frozen import reasons_to_count_as_frozen
+from kerasbn.tools._inputs import shapes_of
 from kerasbn.tools._population import (
     PopulationSums,
     RunningMoments,
@@ -43,11 +45,11 @@ from kerasbn.tools._wording import dtype_name
 
 @dataclasses.dataclass
 class NormMeasurement:
-    """What the first pass measures of one batch norm.
+    """Measurements of one batch norm in the first pass.
 
     Attributes:
         norm: The batch norm.
-        around: Its surroundings in the graph, or `None` if it is in no graph.
+        around: Surroundings of the batch norm in the graph, or `None` if it is in no graph.
         frozen: Why it counts as frozen. Empty if it does not.
         population: Sums of the statistics of its inputs over all calls.
         calls: Moments of its inputs by the number of the call, batch by batch.
@@ -104,7 +106,7 @@ class Measurements:
         effects: Change of the outputs between the moving averages and the actual statistics of one
             batch norm, by `id(norm)`.
         passes: Number of times that the model ran on the data.
-        notes: What could not be measured, as sentences.
+        notes: Sentences about everything that could not be measured.
     """
 
     norms: list[NormMeasurement]
@@ -138,12 +140,15 @@ def measure(
         steps: Number of batches to use, or `None` for all.
         batch_size: Number of examples per batch, for arrays only.
         examine: Function of a measured batch norm and the number of examples. Returns whether to
-            measure the effect of its moving averages on the outputs, which takes a pass.
+            spend a pass on the effect of its moving averages on the outputs.
     """
     read_once = isinstance(data, Iterator)
-    infer = compiled_or_eager(
-        functools.partial(run_with, model, model.variables), model.run_eagerly
-    )
+    variables = model.variables
+
+    def run(values, x):
+        return run_with(model, variables, values, x)
+
+    infer = compiled_or_eager(run, model.run_eagerly)
     batches = functools.partial(_finite_batches, model, data, steps, batch_size)
     with kept_metrics(model), _no_gradients():
         found = _first_pass(model, norms, batches, infer if read_once else None)
@@ -177,7 +182,7 @@ def _first_pass(model, norms, batches, infer):
         passes=1 if infer is None else 2,
     )
     by_batch, in_inference, changes = Scorer(model), Scorer(model), OutputChanges()
-    values = [variable.value for variable in model.variables]
+    values = _with_values(model.variables, {})
     for number, x, targets in batches(found, "Measuring statistics"):
         with explained_errors("diagnose", model, number, x):
             if found.batches == 0:
@@ -193,7 +198,7 @@ def _first_pass(model, norms, batches, infer):
                 in_inference.add(x, targets, y)
         by_batch.add(x, targets, outputs)
         found.batches += 1
-        found.examples += tree.flatten(x)[0].shape[0]
+        found.examples += shapes_of(x)[0][0] or 0
         for index, of_layer in records.items():
             _, call = calls[int(index)]
             _add(found, call.args[0], tree.map_structure(ops.convert_to_numpy, of_layer), number)
@@ -213,7 +218,6 @@ def _first_pass(model, norms, batches, infer):
 def _second_pass(model, found, batches, infer, examine):
     """Runs the model in inference mode with several statistics, side by side."""
     variables = model.variables
-    present = [variable.value for variable in variables]
     try:
         new = [
             (m, {id(v): value for v, value in new_statistics(m.norm, m.population)})
@@ -224,7 +228,7 @@ def _second_pass(model, found, batches, infer, examine):
         new = []
     new = [(m, values) for m, values in new if np.any(m.population.m)]
     best = {key: value for m, values in new if not m.frozen for key, value in values.items()}
-    modes = {"inference": present}
+    modes = {"inference": _with_values(variables, {})}
     if best:
         modes["recalibrated"] = _with_values(variables, best)
     for m, values in new:
@@ -264,8 +268,13 @@ def _finite_batches(model, data, steps, batch_size, found, task):
 
 
 def _with_values(variables, new):
+    """The values of all variables, some of them new. All are tensors, so a function compiles once.
+
+    TensorFlow would compile another one if a value were a variable and not a tensor.
+    """
     return [
-        ops.convert_to_tensor(new[id(v)], v.dtype) if id(v) in new else v.value for v in variables
+        ops.convert_to_tensor(new[id(v)], v.dtype) if id(v) in new else ops.convert_to_tensor(v)
+        for v in variables
     ]
 
 

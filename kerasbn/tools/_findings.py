@@ -18,8 +18,12 @@ from kerasbn.tools._wording import counted
 DRIFT = 0.25
 # From here on, the error is as large as the signal.
 SEVERE_DRIFT = 1.0
-# Statistics of few examples are off by chance. This many standard errors hardly ever are.
-STANDARD_ERRORS = 4.0
+# Correct statistics of n independent values drift by sqrt(1 / n + 1 / (2 n)) = 1.22 / sqrt(n), by
+# chance. A healthy drift is hardly ever above 2 / sqrt(n).
+CHANCE = 2.0
+# If a moving variance is much too large, all normalized values are near 0, and the drift is 1. So
+# the limit has to stay well below 1.
+LARGEST_LIMIT = 0.6
 # Share of the old values in a moving average. A moving mean that starts one standard deviation away
 # is then off by 0.05.
 OLD_SHARE = 0.05
@@ -27,7 +31,7 @@ OLD_SHARE = 0.05
 FEW_VALUES = 16
 # |gamma| relative to the largest one. Such a channel adds a thousandth of the strongest channel.
 DEAD_GAMMA = 1e-3
-# Variance relative to epsilon. The outputs then have a standard deviation below 0.3 and not 1.
+# Variance relative to epsilon. Below it, outputs have a standard deviation below 0.3, not 1.
 SMALL_VARIANCE = 0.1
 # |mean| / standard deviation. Rounding an input of this size to its dtype costs 5% of the standard
 # deviation in float16 and bfloat16. In float32, a variance that is computed as a difference of
@@ -51,7 +55,7 @@ class Finding:
             (they are right, but something is wasted).
         fault: Short name of the fault, such as "lagging averages".
         layer: Path of the layer. `None` if the fault is in the data or in the model as a whole.
-        sentence: What is wrong, in words.
+        sentence: The fault in plain words.
         remedy: A line of code that helps.
     """
 
@@ -68,7 +72,7 @@ _GO_BACK = "model.load_weights(path)  # of an earlier checkpoint, then use a low
 
 def limit(examples: int) -> float:
     """The drift above which moving averages are wrong, given the number of examples."""
-    return max(DRIFT, STANDARD_ERRORS / math.sqrt(max(examples, 1)))
+    return max(DRIFT, min(LARGEST_LIMIT, CHANCE / math.sqrt(max(examples, 1))))
 
 
 def not_finite(
@@ -306,7 +310,7 @@ def lagging(
 
 
 def drifted(layer: str, drift: float, largest: float, shift: float, ratio: float) -> Finding | None:
-    """Moving averages that are not those of the data, for no known reason.
+    """Moving averages that differ from the statistics of the data, without a known reason.
 
     Args:
         layer: Path of the layer.
@@ -359,7 +363,7 @@ def dead_channels(layer: str, gamma: np.ndarray | None) -> Finding | None:
         layer,
         f"{np.sum(dead)} of {counted(dead.size, 'channel')} {'is' if dead.sum() == 1 else 'are'} "
         f"dead: gamma is near zero (channel {first[0] if len(first) == 1 else first}: "
-        f"{gamma[first]:.2g}). They pass on nothing but beta.",
+        f"{gamma[first]:.2g}). A dead channel passes on nothing but beta.",
         f"gamma.assign(keras.ops.where(abs(gamma) > {threshold:.1g}, gamma, 1.0))  # and train on",
     )
 
@@ -411,8 +415,8 @@ def useless_bias(layer: str, biased: keras.Layer | None) -> Finding | None:
         "info",
         "useless bias",
         layer,
-        f"The bias of '{biased.name}' has no effect, because this layer subtracts the mean right after "
-        "it.",
+        f"The bias of '{biased.name}' has no effect, because this layer subtracts the mean right "
+        "after it.",
         f"keras.layers.{type(biased).__name__}(..., use_bias=False)  # '{biased.name}'",
     )
 

@@ -54,12 +54,27 @@ def scale_and_shift(batch_norm: keras.Layer) -> tuple[np.ndarray, np.ndarray]:
 
 def folded_weights(layer: keras.Layer, steps: Iterable[Step]) -> dict[str, np.ndarray]:
     """The kernels and the bias of a layer after all steps, by attribute name."""
-    names = ("kernel", "depthwise_kernel", "pointwise_kernel")
-    weights = {name: _float64(getattr(layer, name)) for name in names if hasattr(layer, name)}
+    weights = {name: _float64(getattr(layer, name)) for name in kernels_of(layer)}
     weights["bias"] = 0.0 if layer.bias is None else _float64(layer.bias)
     for step in steps:
         (_fold_back if step.back else _fold_forward)(layer, weights, step.s, step.t)
     return weights
+
+
+def kernels_of(layer: keras.Layer) -> list[str]:
+    """The attribute names of the kernels of a Dense layer or convolution."""
+    names = ("kernel", "depthwise_kernel", "pointwise_kernel")
+    return [name for name in names if hasattr(layer, name)]
+
+
+def by_channel(layer: keras.Layer, name: str) -> np.ndarray:
+    """A kernel as a matrix with a row for each output channel."""
+    kernel = _float64(getattr(layer, name))
+    if name == "depthwise_kernel" or isinstance(layer, _DEPTHWISE):  # (..., channels, multiplier)
+        return kernel.reshape(-1, kernel.shape[-2] * kernel.shape[-1]).T
+    if isinstance(layer, _TRANSPOSED):  # (..., outputs, inputs)
+        kernel = np.swapaxes(kernel, -1, -2)
+    return kernel.reshape(-1, kernel.shape[-1]).T
 
 
 def with_bias(layer: keras.Layer, steps: Iterable[Step]) -> keras.Layer:

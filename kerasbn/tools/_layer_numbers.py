@@ -23,8 +23,8 @@ def diagnosis_of(
     """The diagnosis of one batch norm.
 
     Args:
-        m: Its measurements.
-        path: Its path.
+        m: Measurements of the batch norm.
+        path: Path of the batch norm.
         steps: Number of steps of the optimizer, or `None` if it is unknown.
         effect: Change of the model's outputs by its moving averages, or `None`.
     """

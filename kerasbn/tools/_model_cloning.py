@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -142,9 +142,21 @@ def _of_new_layers(config):
     return config
 
 
-def copy_state(old: keras.Layer, new: keras.Layer) -> None:
-    """Copies the state of a layer to its clone: weights, random generators and vocabularies."""
-    shapes = [[tuple(v.shape) for v in layer.variables] for layer in (old, new)]
+def copy_state(
+    old: keras.Layer,
+    new: keras.Layer,
+    left_out: Sequence[tuple[keras.Layer, keras.Layer]] = (),
+) -> None:
+    """Copies the state of a layer to its clone: weights, random generators and vocabularies.
+
+    Args:
+        old: Layer to copy from.
+        new: Clone of the layer.
+        left_out: Old and new layers inside them whose weights are not copied.
+    """
+    ignored = {id(v) for pair in left_out for layer in pair for v in layer.variables}
+    states = [[v for v in layer.variables if id(v) not in ignored] for layer in (old, new)]
+    shapes = [[tuple(v.shape) for v in state] for state in states]
     if shapes[0] != shapes[1]:
         raise ValueError(
             f"Layer '{old.name}' of the class {type(old).__name__} cannot be cloned: it has "
@@ -152,7 +164,7 @@ def copy_state(old: keras.Layer, new: keras.Layer) -> None:
             f"{shapes[1]}. "
             "Create all weights in `__init__` or `build`, from arguments that `get_config` returns."
         )
-    for source, target in zip(old.variables, new.variables, strict=True):
+    for source, target in zip(*states, strict=True):
         # Copied, because JAX would share the array, and one model's `predict` would delete it.
         target.assign(ops.copy(source.value))
     for source, target in zip(all_layers(old), all_layers(new), strict=True):

@@ -127,7 +127,7 @@ def check_where(where: Any, verb: str) -> None:
 
     Args:
         where: Value of the argument.
-        verb: What the tool does to the layers that `where` chooses.
+        verb: Verb of the tool, such as "convert".
     """
     if where is not None and not callable(where):
         raise ValueError(

@@ -86,7 +86,7 @@ class Diagnosis:
         batches: Number of batches.
         examples: Number of examples.
         passes: Number of times that the model ran on the data.
-        notes: What could not be seen or measured, as sentences.
+        notes: Sentences about everything that could not be seen or measured.
     """
 
     model: str
@@ -211,8 +211,8 @@ def by_severity(findings: list[Finding]) -> tuple[Finding, ...]:
 
 
 def grouped(findings: tuple[Finding, ...]) -> list[list[Finding]]:
-    """The findings of the same fault and severity together, in their order."""
-    groups: dict[tuple[str, str], list[Finding]] = {}
+    """The findings of the same fault together, in their order."""
+    groups: dict[str, list[Finding]] = {}
     for finding in findings:
-        groups.setdefault((finding.severity, finding.fault), []).append(finding)
+        groups.setdefault(finding.fault, []).append(finding)
     return list(groups.values())

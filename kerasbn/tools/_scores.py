@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops, tree
 
 from kerasbn.tools._arrays import as_arrays, as_tensors
+from kerasbn.tools._inputs import shapes_of
 from kerasbn.tools._population import RunningMoments
 
 
@@ -47,7 +48,7 @@ class Scorer:
             return
         if not self._model.compiled or not self._model.loss:
             return
-        examples = tree.flatten(x)[0].shape[0]
+        examples = shapes_of(x)[0][0] or 0
         try:
             y, weight = (*(as_tensors(as_arrays(each, 0)) for each in targets), None)[:2]
             loss = self._model.compute_loss(
@@ -109,7 +110,7 @@ class OutputChanges:
             sums[i] += np.square(other - y).sum()
 
     def of(self, name: str) -> float:
-        """Root mean square difference over standard deviation, for the output that changes most.
+        """Root mean square difference over standard deviation of the output that changes most.
 
         It is infinite for outputs that are not finite.
         """

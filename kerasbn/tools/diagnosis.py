@@ -25,7 +25,7 @@ from kerasbn.tools._models import (
 )
 from kerasbn.tools._report import Diagnosis, LayerDiagnosis, by_severity, cause_of
 from kerasbn.tools._scores import Scores
-from kerasbn.tools._wording import listed
+from kerasbn.tools._wording import counted, listed
 
 __all__ = ["Diagnosis", "Finding", "LayerDiagnosis", "Scores", "diagnose"]
 
@@ -188,6 +188,13 @@ def _of_layer(
             option=getattr(norm, "statistics", "auto") == "batch",
         ),
         _findings.frozen(name, layer.frozen, layer.drift, largest),
+    ]
+    lagging = _findings.lagging(
+        name, layer.drift, largest, layer.old_share, layer.updates, layer.momentum
+    )
+    if not any(causes) and layer.updates is not None:
+        causes.append(lagging)
+    causes += [
         _findings.shared(
             name,
             np.array([call.mean for call in of_calls]),
@@ -197,12 +204,9 @@ def _of_layer(
         _findings.small_batch(name, layer.values_per_batch, layer.features, len(m.shape)),
         _dropout(m, layer, found),
     ]
-    explained = any(causes)
-    if not explained:
+    if not any(causes):  # otherwise these are the reasons of the drift
         causes.append(
-            _findings.lagging(
-                name, layer.drift, largest, layer.old_share, layer.updates, layer.momentum
-            )
+            lagging
             or _findings.drifted(name, layer.drift, largest, layer.mean_shift, layer.variance_ratio)
         )
     return [
@@ -271,8 +275,13 @@ def _paths(norms: list[NormMeasurement]) -> dict[int, str]:
 
 
 def _unseen(model: keras.Model, every: list[keras.Layer], found: Measurements) -> list[str]:
-    """What a diagnosis cannot see in this model, as sentences."""
+    """Sentences about the parts of the model that a diagnosis cannot see."""
     notes = []
+    if _findings.limit(found.examples) > _findings.DRIFT:
+        notes.append(
+            f"{counted(found.examples, 'example')} give rough statistics, so small differences "
+            "were ignored. Use a thousand or more."
+        )
     outside = [m.norm.name for m in found.norms if m.around is None]
     if outside:
         notes.append(
@@ -297,5 +306,5 @@ def _without_norms(model, every):
         )
     return (
         "Expected a model with at least one BatchNorm or BatchNormalization. Received: model "
-        f"'{model.name}', which has none. diagnose looks at batch norms only."
+        f"'{model.name}' without any. diagnose looks at batch norms only."
     )

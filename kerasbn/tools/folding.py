@@ -26,6 +26,7 @@ from kerasbn.tools._models import (
     warn_lost_classes,
     warn_nothing_to_do,
 )
+from kerasbn.tools._weight_ranges import print_ranges
 from kerasbn.tools._wording import counted
 
 
@@ -80,7 +81,10 @@ def fold(model: keras.Model, verbose: bool = False) -> keras.Model:
         model: Built Sequential or functional model. It may contain nested models. Batch norms
             inside other layers, such as `Bidirectional`, and inside models with their own `call`
             stay.
-        verbose: Whether to print the decision for each batch norm. Default `False`.
+        verbose: Whether to print the decision for each batch norm, and a table of the weight
+            ranges. The table compares the channel with the smallest weights with the whole kernel,
+            before and after folding. If that channel has only a few int8 steps, quantization with
+            one scale for the whole kernel loses it. Default `False`.
 
     Returns:
         The folded model. If there is no batch norm in `model`, `model` itself, with a warning.
@@ -94,17 +98,18 @@ def fold(model: keras.Model, verbose: bool = False) -> keras.Model:
         ...     keras.Input((28, 28, 1)),
         ...     keras.layers.Conv2D(8, 3, use_bias=False, name="conv"),
         ...     keras.layers.BatchNormalization(name="bn"),
-        ...     keras.layers.ReLU(),
+        ...     keras.layers.ReLU(name="relu"),
         ... ])
-        >>> folded = kerasbn.fold(model, verbose=True)
-        bn: folded into conv
-        1 of 1 batch norm layer folded.
+        >>> folded = kerasbn.fold(model)
+        >>> [layer.name for layer in folded.layers]
+        ['conv', 'relu']
         >>> x = np.ones((1, 28, 28, 1))
         >>> np.allclose(folded.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5)
         True
 
     References:
-        Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.2.
+        Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.2;
+        Nagel et al. 2019 (weight ranges), https://arxiv.org/abs/1906.04721, section 3.1.
     """
     check_graph(model)
     planner = _Planner(model)
@@ -130,6 +135,9 @@ def fold(model: keras.Model, verbose: bool = False) -> keras.Model:
         count = sum(bool(decision.into) for decision in planner.decisions)
         print(*planner.decisions, sep="\n")
         print(f"{count} of {counted(len(planner.decisions), 'batch norm layer')} folded.")
+        changed = [(planner.paths[id(old)], old, new) for old, new in pairs if id(old) in steps]
+        if changed:
+            print_ranges(changed)
     return folded
 
 

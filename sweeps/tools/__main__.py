@@ -122,6 +122,8 @@ def run(values: absl_flags.FlagValues) -> int:
         progress.print_table(frame.map(_shown).rename(columns=_TITLES))
         paths.append(folder / f"{name}.csv")
         store.write_whole(paths[-1], frame.to_csv(index=False).encode())
+    report = recalibration.diagnosis_of_depth_network(dataset, seed=0)
+    print(f"kerasbn.diagnose on the network of seed 0 and the test set: {report.summary}")
     paths.append(charts.draw(pd.DataFrame(rows["stages"]), folder))
     print("Wrote", *[f"  {path}" for path in paths], sep="\n")
     return 0

@@ -18,6 +18,26 @@ _MOMENTUM, _STEPS, _BATCH_SIZE = 0.99, 20, 500
 
 def of_depth_network(dataset: Dataset, seed: int) -> dict[str, Any]:
     """The depth study's deepest network after a few training steps, as one row."""
+    model, batch_size = lagging_network(dataset, seed)
+
+    def accuracy():
+        predicted = model.predict(dataset.x_test, batch_size=1000, verbose=0).argmax(-1)
+        return float((predicted == dataset.y_test).mean())
+
+    before = accuracy()
+    kerasbn.recalibrate(model, dataset.x_train[:10000], batch_size=batch_size)
+    return {
+        "seed": seed,
+        "steps": _STEPS,
+        "bn_momentum": _MOMENTUM,
+        "test_accuracy": before,
+        "test_accuracy_recalibrated": accuracy(),
+        "keras": keras.__version__,
+    }
+
+
+def lagging_network(dataset: Dataset, seed: int) -> tuple[keras.Model, int]:
+    """The depth study's deepest network after a few training steps, and its batch size."""
     batch_size = min(_BATCH_SIZE, len(dataset.y_train))
     trial = Trial(
         dataset=dataset.name,
@@ -36,18 +56,10 @@ def of_depth_network(dataset: Dataset, seed: int) -> dict[str, Any]:
     batches = runner.batches(dataset.x_train, dataset.y_train, batch_size, seed)
     for _ in range(_STEPS):
         model.train_on_batch(*next(batches))
+    return model, batch_size
 
-    def accuracy():
-        predicted = model.predict(dataset.x_test, batch_size=1000, verbose=0).argmax(-1)
-        return float((predicted == dataset.y_test).mean())
 
-    before = accuracy()
-    kerasbn.recalibrate(model, dataset.x_train[:10000], batch_size=batch_size)
-    return {
-        "seed": seed,
-        "steps": _STEPS,
-        "bn_momentum": _MOMENTUM,
-        "test_accuracy": before,
-        "test_accuracy_recalibrated": accuracy(),
-        "keras": keras.__version__,
-    }
+def diagnosis_of_depth_network(dataset: Dataset, seed: int) -> kerasbn.tools.diagnosis.Diagnosis:
+    """The report of `kerasbn.diagnose` on this network and the test set."""
+    model, batch_size = lagging_network(dataset, seed)
+    return kerasbn.diagnose(model, (dataset.x_test, dataset.y_test), batch_size=batch_size)

@@ -26,13 +26,13 @@ class Broken(NamedTuple):
         model: The model.
         data: Data for `diagnose`.
         faults: Expected (fault, layer) pairs.
-        options: Options of `diagnose`.
+        batch_size: Number of examples per batch.
     """
 
     model: keras.Model
     data: Any
     faults: list[tuple[str, str | None]]
-    options: dict[str, Any] = {"batch_size": 64}
+    batch_size: int = 64
 
 
 def network(kind, second=None, *, before_second=(), bias=False, momentum=0.8):
@@ -99,7 +99,7 @@ def other_data(kind):
 def batches_of_two(kind):
     model = trained(network(kind, momentum=0.95), 60, batch_size=2)
     faults = [("small batches", "first"), ("small batches", "second")]
-    return Broken(model, (X[:200], Y[:200]), faults, {"batch_size": 2})
+    return Broken(model, (X[:200], Y[:200]), faults, 2)
 
 
 def dropout(kind):

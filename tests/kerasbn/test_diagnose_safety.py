@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 
-import keras
 import numpy as np
 import pytest
 from keras import layers
@@ -22,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("seeded", "quick_initial_kernels")
 def model():
     """A network with dropout, metrics, and an optimizer that has made steps."""
     model = network(kerasbn.BatchNorm, before_second=[layers.Dropout(0.3, seed=1)], bias=True)
-    model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     for _ in range(3):
         model.train_on_batch(X[:64], Y[:64])
     return model
@@ -79,44 +77,32 @@ def test_nothing_changes_after_an_error_in_the_model(model):
     assert_same(before, everything(model))
 
 
-def test_the_model_trains_on_as_if_nothing_had_happened(model):
-    twin = keras.models.clone_model(model)
-    twin.set_weights(model.get_weights())
-    kerasbn.diagnose(model, (X, Y))
-    for each in (model, twin):
-        each.compile("sgd", "sparse_categorical_crossentropy")
-        each.train_on_batch(X[:64], Y[:64])
-    for a, b in zip(model.get_weights(), twin.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-
-
-class Tracked(np.ndarray):
-    """An array that a weak reference can point to."""
-
-
 class Stream:
     """Batches that are made when they are needed. Counts how many exist at once."""
 
     def __init__(self, batches):
         self.batches = batches
-        self.alive = weakref.WeakSet()
-        self.most = 0
+        self.alive = self.most = 0
 
     def __len__(self):
         return self.batches
 
     def __iter__(self):
         for i in range(self.batches):
-            x = np.random.default_rng(i).normal(2, 3, (64, 6)).astype("float32").view(Tracked)
-            self.alive.add(x)
-            gc.collect()
-            self.most = max(self.most, len(self.alive))
+            x = np.random.default_rng(i).normal(2, 3, (64, 6)).astype("float32")
+            weakref.finalize(x, self.forget)
+            self.alive += 1
+            self.most = max(self.most, self.alive)
             yield x, Y[:64]
+            del x
+
+    def forget(self):
+        self.alive -= 1
 
 
 def test_few_batches_exist_at_a_time(model):
-    few, many = Stream(4), Stream(40)
+    few, many = Stream(4), Stream(30)
     kerasbn.diagnose(model, few)
     report = kerasbn.diagnose(model, many)
-    assert report.batches == 40
+    assert report.batches == 30
     assert few.most == many.most <= 3

@@ -1,6 +1,7 @@
 """PyTorch's ways to run a layer: changes in place, checkpointing, modes, memory formats, copies."""
 
 import copy
+import gc
 
 import keras
 import numpy as np
@@ -221,3 +222,12 @@ def test_deterministic_algorithms(kind, masked):
         )
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_activations_are_freed_by_the_backward_pass():
+    layer = BatchNorm()
+    x = data((64, 32)).requires_grad_()
+    loss = layer(x, training=True).square().sum()  # keeps the graph
+    loss.backward()
+    tensors = [each for each in gc.get_objects() if type(each) is torch.Tensor]
+    assert {id(t) for t in tensors if t.numel() == x.numel()} <= {id(x), id(x.grad)}

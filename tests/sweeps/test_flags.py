@@ -40,6 +40,10 @@ CONTRACT = {
 LEFT_OUT = object()
 ONCE = {"max_steps": LEFT_OUT, "eval_every": LEFT_OUT}
 BY_EPOCH = {"max_steps": None, "eval_every": LEFT_OUT}
+UNTRAINED = {
+    **ONCE,
+    **dict.fromkeys(("jit_compile", "learning_rate", "save_models", "target_accuracy"), LEFT_OUT),
+}
 # For each study: the defaults that differ from those above.
 STUDIES = {
     "depth": {"seeds": 10, "learning_rate": (0.01,)},
@@ -106,6 +110,67 @@ STUDIES = {
         "bn_momentum": LEFT_OUT,
         "eval_every": LEFT_OUT,
         "max_steps": 300,
+    },
+    "noise": {"bn_logits": LEFT_OUT, "learning_rate": 0.1, "max_steps": 250},
+    "only_batch_norm": {
+        "batch_norm": LEFT_OUT,
+        "batch_size": 100,
+        "bn_logits": LEFT_OUT,
+        "eval_every": 50,
+        "hidden_units": (500, 400, 300),
+        "max_steps": 600,
+    },
+    "corruption": {
+        "batch_size": 100,
+        "bn_logits": LEFT_OUT,
+        "eval_every": LEFT_OUT,
+        "hidden_units": (6, 16, 120, 84),
+        "jit_compile": True,
+        "learning_rate": 0.002,
+        "max_steps": 400,
+    },
+    "residual": {
+        "batch_size": 128,
+        "bn_logits": LEFT_OUT,
+        "eval_every": LEFT_OUT,
+        "hidden_units": LEFT_OUT,
+        "learning_rate": (0.001, 0.01, 0.03, 0.1, 0.3, 1.0),
+        "max_steps": 200,
+    },
+}
+STUDIES |= {
+    "rank": {
+        **UNTRAINED,
+        "activation": ("linear", "relu"),
+        "batch_size": 512,
+        "bn_layer": LEFT_OUT,
+        "bn_logits": LEFT_OUT,
+        "bn_momentum": LEFT_OUT,
+        "hidden_units": LEFT_OUT,
+    },
+    "exponential_rate": {
+        "batch_norm": LEFT_OUT,
+        "batch_size": 256,
+        "bn_epsilon": 1e-30,
+        "bn_layer": LEFT_OUT,
+        "bn_logits": LEFT_OUT,
+        "bn_momentum": LEFT_OUT,
+        "eval_every": LEFT_OUT,
+        "hidden_units": (100, 100),
+        "jit_compile": LEFT_OUT,
+        "learning_rate": (0.2, 1.0),
+        "max_steps": 200,
+        "save_models": LEFT_OUT,
+        "seeds": 10,
+        "target_accuracy": LEFT_OUT,
+    },
+    "variance_shift": {
+        **BY_EPOCH,
+        "batch_norm": LEFT_OUT,
+        "bn_layer": LEFT_OUT,
+        "bn_logits": LEFT_OUT,
+        "hidden_units": (100,) * 7,
+        "learning_rate": 0.003,
     },
 }
 # Commands that are no studies have a few of the flags, and nothing else in common with them.
@@ -228,7 +293,7 @@ def test_a_value_that_is_no_number_gets_a_sentence(capsys, name, given, expected
     assert ("commas" in line) == ("commas" in expected or "Separate" in expected)
 
 
-@pytest.mark.parametrize("name", sorted(set(STUDIES) - {"initialization"}))
+@pytest.mark.parametrize("name", sorted(n for n in STUDIES if "target_accuracy" not in STUDIES[n]))
 @pytest.mark.parametrize(
     ("dataset", "given", "target"),
     [
@@ -293,15 +358,22 @@ def test_a_limit_that_is_not_reached_changes_no_trial(defined, name):
 FIRST_IDS = {
     "activation": "142ada5238b301b8",
     "batch_size": "3f47d7bb05392222",
+    "corruption": "20b0ab36ba7a49d9",
     "depth": "c40de7dba53dc2f0",
     "distribution": "95287b5124c72857",
+    "exponential_rate": "c408c2d5d2708a4a",
     "gradients": "193bd6b7759ff87e",
     "initialization": "d13a78f6e1e29c07",
     "learning_rate": "33446fdd1cc90522",
     "lenet": "ddf7cac3194986b3",
     "moving_average": "f1b98eed2c9663ec",
+    "noise": "80200ea9d7f9a252",
+    "only_batch_norm": "d2935dbf45b7c0b1",
+    "rank": "bd96c9a3f579987f",
     "regularization": "c38cce5149a125e3",
+    "residual": "1f7772fe01e525f4",
     "tuned": "953995954a1b5242",
+    "variance_shift": "f4341281ad8091db",
 }
 
 

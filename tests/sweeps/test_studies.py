@@ -46,6 +46,18 @@ SMALL = {
         *["--hidden_units=9", "--learning_rate=0.001,0.1", "--report_seeds=1"],
         *["--tuning_steps=20", "--max_steps=30", "--target_accuracy=0.5"],
     ],
+    "noise": ["--max_steps=20", "--record_every=10", "--hidden_units=12"],
+    "only_batch_norm": ["--max_steps=4", "--eval_every=2", "--hidden_units=9"],
+    "corruption": [
+        *["--max_steps=8", "--batch_size=40", "--hidden_units=2,2,9,8", "--nojit_compile"]
+    ],
+    "residual": [
+        *["--blocks=3", "--width=8", "--learning_rate=0.1", "--batch_size=50", "--max_steps=4"],
+        *["--batch_blocks=2", "--batch_sizes=20,50", "--batch_rates=0.1,1", "--examples=100"],
+    ],
+    "rank": ["--width=8,128", "--layers=3", "--measure_every=2", "--batch_size=128"],
+    "exponential_rate": ["--max_steps=9", "--hidden_units=9", "--batch_size=50"],
+    "variance_shift": ["--epochs=2", "--hidden_units=12,9", "--keep_rate=0.5,1"],
 }
 TRIALS = {
     "activation": 2,
@@ -58,8 +70,15 @@ TRIALS = {
     "regularization": 2,
     "moving_average": 1,
     "tuned": 2 * 2 + 2 * 2,
+    "noise": 2 * 2,
+    "only_batch_norm": 2 * (4 + 1),
+    "corruption": 2,
+    "residual": 3 + 2 * 2 * 2,
+    "rank": 2 * 2 * 2,
+    "exponential_rate": 4 * 2,
+    "variance_shift": 2,
 }
-DECIDED = {7, 10, 12, 14, 16, 17, 42}
+DECIDED = {7, 10, 12, 14, 16, 17, 29, 30, 31, 32, 33, 34, 35, 37, 39, 40, 41, 42}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +90,9 @@ def results(small_data, tmp_path_factory, in_one_process):
     batch = {
         name: ["--batch_size=50"] for name in ("activation", "gradients", "regularization", "tuned")
     }
+    batch["noise"] = batch["only_batch_norm"] = batch["activation"]
     batch["moving_average"] = batch["activation"]
+    batch["moving_average"] = batch["variance_shift"] = batch["activation"]
     commands = [
         (
             name,
@@ -113,6 +134,18 @@ def test_a_study_runs_its_grid_and_draws_its_charts(results, study):
         ("gradients", "gradients", 2 * 2 * (12 + 1 + 2)),
         ("regularization", "evaluation", 2 * 2),
         ("moving_average", "statistics", 2 * 8),
+        ("noise", "percentiles", 4 * 5 * 10),
+        ("noise", "landscape", 4 * 5 * 5),
+        ("noise", "recalibrated", 2 * 5),
+        ("only_batch_norm", "gammas", 5 * (9 + 6 + 16 + 120 + 84)),
+        ("only_batch_norm", "parameters", 2 * 5),
+        ("corruption", "corruption", 2 * 21 + 21 + 4 * 2),
+        ("corruption", "examples", 2 * 21),
+        ("residual", "branches", 3 * 3),
+        ("rank", "ranks", 2 * 2 * 2 * 4),
+        ("exponential_rate", "difference", 4 * 2 * 10),
+        ("variance_shift", "variances", 2 * (12 + 9)),
+        ("variance_shift", "accuracies", 2 * 3),
     ],
 )
 def test_what_was_recorded_is_in_its_table(results, study, name, rows):
@@ -382,7 +415,14 @@ BAD = {
     ("regularization", "--batch_size=401"): "--batch_size=401 is more than the 400 training",
     ("initialization", "--dataset=mnist"): "parabola",
     ("gradients", "--record_steps=0,-1"): "record_steps",
+    ("rank", "--batch_size=100"): "is less than the largest --width of 512",
+    ("exponential_rate", "--weight_decay=0"): "weight_decay",
+    ("variance_shift", "--keep_rate=0.5,0"): "keep_rate",
     ("lenet", "--hidden_units=6,16,120"): "--hidden_units=6,16,120",
+    ("corruption", "--hidden_units=6,16,120"): "--hidden_units=6,16,120",
+    ("corruption", "--eval_every=2"): "networks are evaluated after their last step",
+    ("residual", "--hidden_units=64,64"): "use --blocks and --width",
+    ("residual", "--batch_rates=0.1,0"): "batch_rates",
 }
 
 

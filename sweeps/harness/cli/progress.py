@@ -117,6 +117,8 @@ def describe(trial: Trial, result: dict[str, Any], fields: Sequence[str] = ()) -
     steps = result.get("steps_to_target")
     if result["status"] != "done":
         outcome = result["status"]
+    elif trial.target_accuracy is None and result["final_loss"] is None:
+        outcome = "done"  # a study's own run may have no loss
     elif trial.target_accuracy is None:
         outcome = f"loss {result['final_loss']:.3g}"
     elif steps is None:

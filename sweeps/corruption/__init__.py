@@ -1,0 +1,1 @@
+"""A trained LeNet on corrupted images, before and after recalibration."""

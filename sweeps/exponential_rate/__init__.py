@@ -1,0 +1,1 @@
+"""The exponential learning rate that equals weight decay."""

@@ -1,0 +1,1 @@
+"""Batch norm with noise after it, and the smoothness of the loss."""

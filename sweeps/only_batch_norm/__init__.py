@@ -1,0 +1,1 @@
+"""Random networks in which only gamma and beta of batch norm train."""

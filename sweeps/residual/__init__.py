@@ -1,0 +1,1 @@
+"""Residual networks with batch norm, with SkipInit and with neither."""
