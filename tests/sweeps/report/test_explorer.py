@@ -52,6 +52,7 @@ def test_the_steps_of_a_group_are_those_of_its_seeds():
         (group,) = [g for g in groups if (g["depth"], g["arm"]) == (row.depth, arm)]
         ordered = sorted(trial["steps_to_target"] for trial in group["trials"])
         assert group["steps"]["median"] == row.median_steps
+        assert len(ordered) == 10
         assert [group["steps"][end] for end in ("low", "high")] == [ordered[1], ordered[8]]
         assert group["steps"]["reached"] == row.reached
 
