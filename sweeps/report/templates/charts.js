@@ -55,7 +55,10 @@ function bySeries(labels, channel) {
   if (channel === "shape")
     encoding.shape = { field: "label", type: "nominal", scale: scale(looks.map((i) => SHAPES[values.looks[i].marker])) };
   if (channel === "strokeDash")
-    encoding.strokeDash = { field: "label", type: "nominal", legend: null, scale: scale(looks.map((i) => DASHES[values.looks[i].linestyle])) };
+    encoding.strokeDash = { // without a scale, so that the legend keeps whole symbols
+      condition: labels.map((label, n) => ({ test: { field: "label", equal: label }, value: DASHES[values.looks[looks[n]].linestyle] })),
+      value: [1, 0],
+    };
   return encoding;
 }
 
@@ -168,10 +171,7 @@ function headline(width) {
   return {
     description: `${values.title}. The table below has all medians.`,
     columns, spacing: 18, concat: panels.map(panel),
-    resolve: {
-      scale: { color: "shared", shape: "shared", strokeDash: "shared" },
-      legend: { color: "shared", shape: "shared", strokeDash: "shared" },
-    },
+    resolve: { scale: { color: "shared", shape: "shared" }, legend: { color: "shared", shape: "shared" } },
   };
 }
 

@@ -242,8 +242,8 @@ def test_a_combination_that_was_not_run_says_so(open_page):
     assert "was not run" in text(driver, "#found")
     assert not run(driver, "return document.getElementById('trials').checkVisibility()")
     near = driver.find_elements("css selector", "#nearest button")
-    assert [button.text for button in near] == ["hidden layers 3", "learning rate 0.01"]
-    near[1].click()
+    assert [button.text for button in near] == ["learning rate 0.01", "hidden layers 3"]
+    near[0].click()
     wait(lambda: text(driver, "#found").startswith("2 trials are shown."))
     assert "0.003 (not run)" in text(driver, "#choices [name=learning_rate]")
 
