@@ -15,6 +15,7 @@ async function unpack(name) {
 const steps = (runs) => runs.flatMap(([first, distance, count]) => Array.from({ length: count }, (_, n) => first + n * distance));
 const experimentOf = (group) => [group.study.replaceAll("_", " "), group.experiment].filter(Boolean).join(": ");
 const ascending = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b)));
+const inWords = (value) => (typeof value === "number" ? `${Number(value.toPrecision(4))}` : value);
 const valuesOf = (name, among = groups) => [...new Set(among.map((group) => group[name]))].filter((value) => value != null).sort(ascending);
 
 // Networks without batch norm have no momentum, so they fit any.
@@ -31,14 +32,14 @@ function offer(name, chosen) {
   const here = place();
   choices.elements[name].replaceChildren(...valuesOf(name).map((value) => {
     const run = groups.some((group) => group[name] === value && fits(group, here, others));
-    return element("option", { value: JSON.stringify(value), selected: value === chosen }, run ? `${value}` : `${value} (not run)`);
+    return element("option", { value: JSON.stringify(value), selected: value === chosen }, run ? inWords(value) : `${inWords(value)} (not run)`);
   }));
 }
 
 function choose(chosen) {
   for (const name of Object.keys(AXES)) {
     const wanted = chosen[name] ?? place()[name] ?? valuesOf(name)[0];
-    choices.elements[name].replaceChildren(...valuesOf(name).map((value) => element("option", { value: JSON.stringify(value), selected: value === wanted }, `${value}`)));
+    choices.elements[name].replaceChildren(...valuesOf(name).map((value) => element("option", { value: JSON.stringify(value), selected: value === wanted }, inWords(value))));
     choices.elements[name].disabled = !valuesOf(name).length;
   }
   show();
@@ -87,7 +88,7 @@ function suggest(here) {
   const near = new Map();
   for (const group of [...groups].sort((a, b) => distance(a, here) - distance(b, here))) {
     const there = Object.fromEntries(Object.keys(AXES).map((name) => [name, group[name] ?? here[name]]));
-    const words = Object.keys(AXES).filter((name) => there[name] !== here[name]).map((name) => `${AXES[name]} ${there[name]}`).join(", ");
+    const words = Object.keys(AXES).filter((name) => there[name] !== here[name]).map((name) => `${AXES[name]} ${inWords(there[name])}`).join(", ");
     if (!near.has(words)) near.set(words, there);
     if (near.size === 6) break;
   }
@@ -166,7 +167,7 @@ function drawSteps(experiment, here) {
     ({ id: trial.id, seed: trial.seed, label: group.label, place: group[axis], steps: trial.steps_to_target, budget: group.steps.budget })));
   const absent = ticks.flatMap((value) => labels.filter((label) => !line.some((group) => group[axis] === value && group.label === label)).map((label) => ({ place: value, label, text: "not run" })));
   const scale = stepScale([...trials, ...medians]);
-  const x = { field: "place", type: "ordinal", title: AXES[axis], scale: { domain: ticks }, axis: { labelAngle: 0, grid: false } };
+  const x = { field: "place", type: "ordinal", title: AXES[axis], scale: { domain: ticks }, axis: { labelAngle: 0, grid: false, ...(typeof ticks[0] === "number" && { labelExpr: "format(datum.value, '.4~g')" }) } };
   const xOffset = { field: "label", type: "nominal", scale: { domain: labels, paddingOuter: 1.5 } };
   const y = (field) => ({ field, type: "quantitative" });
   draw("steps-chart", (width) => ({
