@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -24,6 +25,10 @@ html_title = f"kerasbn {release}"
 html_copy_source = False
 
 myst_heading_anchors = 3
+myst_url_schemes = {
+    **dict.fromkeys(["http", "https", "mailto", "ftp"]),
+    "results-page": "results/{{path}}#{{fragment}}",
+}
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
@@ -75,7 +80,22 @@ def _signature(app, what, name, obj, options, signature, returns):
     return re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", signature), returns
 
 
+def _link_to_results(app, docname, source):
+    """Documents link to the results page in the repository. On the site, it is in results/."""
+    source[0] = source[0].replace("](../results/index.html", "](results-page:index.html")
+
+
+def _copy_results(app, error):
+    """Copies the results page with the tables and charts that it links to."""
+    if error is None and app.builder.format == "html":
+        only_for_readers = shutil.ignore_patterns("trials", "*.md")
+        target = Path(app.outdir) / "results"
+        shutil.copytree(ROOT / "results", target, ignore=only_for_readers, dirs_exist_ok=True)
+
+
 def setup(app):
     """Converts docstrings before napoleon (priority 500) reads their sections."""
+    app.connect("source-read", _link_to_results)
+    app.connect("build-finished", _copy_results)
     app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-process-docstring", _markdown_to_rst, priority=400)

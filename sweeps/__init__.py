@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import NoReturn
 
 # One module of each package in the extra `sweeps`. The commands need all of them.
-_EXTRA = ("absl", "distributed", "markdown_it", "matplotlib", "mlxtend", "pandas", "tensorflow")
+_EXTRA = (
+    *("absl", "distributed", "jinja2", "markdown_it", "matplotlib", "mlxtend", "pandas"),
+    *("tensorflow", "vl_convert"),
+)
 
 
 def command_names() -> list[str]:

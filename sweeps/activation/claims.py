@@ -112,11 +112,13 @@ CLAIMS = {
         needs=lambda trial: (
             trial.activation == "sigmoid" or (trial.activation == "relu" and trial.batch_norm)
         ),
+        charts="steps_to_target",
     ),
     5: Claim(
         "ELU and leaky ReLU resist vanishing gradients without batch norm",
         "Rawles 2018",
         elu_and_leaky_relu_resist,
         needs=lambda trial: not trial.batch_norm and trial.activation in _ACTIVATIONS,
+        charts="steps_to_target",
     ),
 }

@@ -181,22 +181,26 @@ CLAIMS = {
         "With batch norm, nothing is learned at batch size 1",
         "arithmetic",
         nothing_learned_from_one,
+        charts="test_error",
     ),
     18: Claim(
         "Batch norm gets worse as the batch shrinks; group normalization does not",
         "Wu & He 2018",
         small_batches_hurt_batch_norm,
+        charts="test_error",
     ),
     19: Claim(
         "Batch Renormalization recovers part of the accuracy that batch norm loses on small "
         "batches",
         "Ioffe 2017",
         renorm_recovers,
+        charts="test_error",
     ),
     42: Claim(
         "Ghost batches close a part of the generalization gap of large batches",
         "Hoffer, Hubara & Soudry 2017",
         ghost_batches_close_the_gap,
         needs=lambda trial: bool(trial.record),
+        charts="large_batches",
     ),
 }

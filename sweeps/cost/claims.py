@@ -215,15 +215,18 @@ CLAIMS = {
         "A training step costs more with batch norm, so batch norm saves less time than steps",
         "Rawles 2018",
         less_gained_in_seconds,
+        charts="steps_by_depth_*",
     ),
     23: Claim(
         "Fusing, in a dedicated kernel or by XLA, removes much of batch norm's cost",
         "practice",
         fusing_takes_cost_away,
+        charts="layers_*_float32",
     ),
     24: Claim(
         "In inference, a folded network costs as much as a plain network",
         "practice",
         folded_costs_as_plain,
+        charts="inference_by_depth_*",
     ),
 }

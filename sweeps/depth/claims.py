@@ -97,11 +97,13 @@ CLAIMS = {
         "Rawles 2018",
         plain_steps_grow,
         needs=lambda trial: not trial.batch_norm,
+        charts="steps_to_target",
     ),
     2: Claim(
         "With batch norm, steps to 90% accuracy are nearly the same at every depth",
         "Rawles 2018",
         batch_norm_steps_stay,
         needs=lambda trial: trial.batch_norm,
+        charts="steps_to_target",
     ),
 }

@@ -103,11 +103,13 @@ CLAIMS = {
         "With batch norm, a sigmoid network reaches higher test accuracy, and in fewer steps",
         "Ioffe & Szegedy 2015",
         higher_and_sooner,
+        charts="accuracy_by_step",
     ),
     14: Claim(
         "Without batch norm, the percentiles of a sigmoid's input drift during training; with "
         "batch norm, they stay in place",
         "Ioffe & Szegedy 2015",
         percentiles_stay,
+        charts="percentiles",
     ),
 }

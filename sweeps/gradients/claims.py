@@ -118,6 +118,7 @@ CLAIMS = {
         "Ioffe & Szegedy 2015",
         gradients_shrink,
         needs=lambda trial: trial.hidden_units == HIDDEN_UNITS,
+        charts="gradients_7_layers",
     ),
     16: Claim(
         "In deep ReLU networks with batch norm, squared gradients grow 1.47 times per layer "
@@ -125,5 +126,6 @@ CLAIMS = {
         "Yang et al. 2019",
         batch_norm_gradients_grow,
         needs=lambda trial: trial.activation == "relu" and trial.batch_norm,
+        charts="gradients_?0_layers",
     ),
 }

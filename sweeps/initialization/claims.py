@@ -120,6 +120,7 @@ CLAIMS = {
         "Morvan",
         relu_cannot_fit_without,
         needs=lambda trial: trial.activation == "relu",
+        charts="test_error",
     ),
     12: Claim(
         "In a badly initialized network, tanh activations saturate at both ends; batch norm "
@@ -127,5 +128,6 @@ CLAIMS = {
         "Morvan",
         plain_tanh_saturates,
         needs=lambda trial: trial.activation == "tanh",
+        charts="*_tanh",
     ),
 }

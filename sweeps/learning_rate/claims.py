@@ -242,23 +242,27 @@ CLAIMS = {
         "Ioffe & Szegedy 2015",
         far_fewer_steps,
         needs=lambda trial: trial.activation == "relu" and trial.decay_steps is None,
+        charts="best_accuracy",
     ),
     7: Claim(
         "Batch norm trains at learning rates at which plain networks diverge or stall",
         "Ioffe & Szegedy 2015",
         trains_where_plain_does_not,
         needs=lambda trial: trial.decay_steps is None,
+        charts="best_accuracy",
     ),
     8: Claim(
         "Sigmoid networks train only with batch norm, and are less accurate than ReLU networks",
         "Ioffe & Szegedy 2015",
         sigmoid_trains_behind_relu,
         needs=lambda trial: trial.decay_steps is None,
+        charts="best_accuracy",
     ),
     25: Claim(
         "With batch norm, decaying the learning rate six times faster costs no accuracy",
         "Ioffe & Szegedy 2015",
         fast_decay_costs_nothing,
         needs=lambda trial: trial.decay_steps is not None,
+        charts="decay",
     ),
 }

@@ -1,8 +1,9 @@
 """Which of the claims about batch norm hold, according to the results?
 
-The report gathers the results of all studies. It has one row per claim, with the measured numbers
-and the verdict, and then each study's charts and the command that makes them. RESULTS_DIR/README.md
-and RESULTS_DIR/index.html are the same report, as Markdown and as a web page.
+The report gathers the results of all studies: every claim with the measured numbers and the
+verdict, each study's charts, and the command that makes them. RESULTS_DIR/README.md has all of it
+as text. RESULTS_DIR/index.html is a web page to explore, and also shows every trial. The page is
+one file that needs no network and no server.
 
 Nothing is trained, and no verdict is written by hand. If a study's trials are present, its tables
 and charts are first rebuilt from them, except for animations. If they are absent, as in a fresh
@@ -37,13 +38,17 @@ def define_flags(values: absl_flags.FlagValues) -> None:
 def run(values: absl_flags.FlagValues) -> int:
     """Rebuilds tables and charts, writes the report and lists the files."""
     from sweeps.harness.results.store import write_whole
-    from sweeps.report import document
+    from sweeps.report import document, page
 
     results = Path(values.results_dir)
     _check_holds_studies(results)
     rebuild(results)
-    report = document.text(results)
-    for name, content in (("README.md", report), ("index.html", document.page(report))):
+    folders = document.studies(results)
+    decided = document.decide(folders)
+    for name, content in (
+        ("README.md", document.text(results, folders, decided)),
+        ("index.html", page.render(results, folders, decided)),
+    ):
         write_whole(results / name, content.encode())
         print(f"Wrote {os.path.relpath(results / name)}")
     return 0

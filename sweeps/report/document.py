@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,22 +16,8 @@ from sweeps.harness.wording import counted
 
 _SWEEPS = Path(__file__).parents[1]
 _PREFERRED = ("mnist", "fashion_mnist", "mnist_5k")  # data sets, the most informative first
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>What batch norm does: results</title>
-<style>
-  body {{ font: 15px/1.5 sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; }}
-  table {{ border-collapse: collapse; }}
-  th, td {{ border-bottom: 1px solid #ccc; padding: 0.3em 0.6em; text-align: left; }}
-  td {{ vertical-align: top; }}
-  img {{ max-width: 49%; }}
-</style>
-{body}
-</html>
-"""
 
-_EVIDENCE = (
+EVIDENCE = (
     "Numbers have a 95% interval over seeds: `16 [15, 18]` is a median of 16, and `>300 [210, "
     ">300]` one that lies beyond the budget of 300 steps. A rule decides on a number only if the "
     "whole interval is on one side of the threshold. Otherwise, and with fewer than six seeds, the "
@@ -41,10 +28,14 @@ _EVIDENCE = (
 )
 
 
-def text(results: Path) -> str:
-    """The report on a results folder, in Markdown."""
-    folders = studies(results)
-    verdicts = decide(folders)
+def text(results: Path, folders: Mapping[str, Sequence[Path]], verdicts: Sequence[Decided]) -> str:
+    """The report on a results folder, in Markdown.
+
+    Args:
+        results: The results folder.
+        folders: Results folders by study, see `studies`.
+        verdicts: The claims with their findings, see `decide`.
+    """
     parts = [
         "# Results",
         "`python -m sweeps.report` writes this page from the tables in the folders next to it. The "
@@ -56,7 +47,7 @@ def text(results: Path) -> str:
         "miss it count as infinitely many steps.",
         "## Claims",
         summary(verdicts),
-        f"{_EVIDENCE} {_rules(verdicts, results)}",
+        f"{EVIDENCE} {_rules(verdicts, results)}",
         claims_table(verdicts),
         "## Numbers behind the claims",
         *numbers(verdicts),
@@ -88,7 +79,7 @@ class Decided(NamedTuple):
     finding: claims.Finding
 
 
-def decide(folders: dict[str, list[Path]]) -> list[Decided]:
+def decide(folders: Mapping[str, Sequence[Path]]) -> list[Decided]:
     """Decides on every claim, once for each data set that its study has tables of.
 
     The preferred data set comes first. A claim whose study was not run has one finding, too.
@@ -104,7 +95,7 @@ def decide(folders: dict[str, list[Path]]) -> list[Decided]:
     return decided
 
 
-def summary(decided: list[Decided]) -> str:
+def summary(decided: Sequence[Decided]) -> str:
     """The number of claims with each verdict, with a sentence for each further data set."""
     first = {each.number: each for each in reversed(decided)}
     others: dict[str, list[Decided]] = {}
@@ -120,7 +111,7 @@ def summary(decided: list[Decided]) -> str:
 
 
 def _counts(lead, decided):
-    counts = collections.Counter(_kind(each.finding.verdict) for each in decided)
+    counts = collections.Counter(kind(each.finding.verdict) for each in decided)
     return (
         f"{lead} {counted(len(decided), 'claim')}, {counts[claims.REPRODUCED]} are reproduced, "
         f"{counts[claims.DEPENDS]} are partly reproduced, {counts[claims.NOT_REPRODUCED]} are not "
@@ -128,22 +119,22 @@ def _counts(lead, decided):
     )
 
 
-def claims_table(decided: list[Decided]) -> str:
+def claims_table(decided: Sequence[Decided]) -> str:
     """A Markdown table with one row per claim and data set."""
     rows = ["| | Claim | Source | Measured | Verdict | Command |", "|---|---|---|---|---|---|"]
     for each in decided:
         cells = (
             each.claim.text,
             each.claim.source,
-            _as_sentence(each.finding.measured),
+            as_sentence(each.finding.measured),
             sentence(each.finding.verdict),
-            f"`{_command(each.study, each.folder)}`",
+            f"`{command(each.study, each.folder)}`",
         )
         rows.append(f"| {each.number} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
-def numbers(decided: list[Decided]) -> list[str]:
+def numbers(decided: Sequence[Decided]) -> list[str]:
     """For each claim and data set with further numbers, a line that names it and a small table."""
     parts = []
     for each in decided:
@@ -163,19 +154,20 @@ def _table(rows):
 
 def sentence(verdict: str) -> str:
     """A verdict as a sentence, with its kind in bold."""
-    kind = _kind(verdict)
-    if kind == claims.DEPENDS:
+    found = kind(verdict)
+    if found == claims.DEPENDS:
         return f"**Partly reproduced.** It {verdict}."
-    rest = _as_sentence(verdict.removeprefix(kind).removeprefix(": "))
-    return f"**{kind.capitalize()}.** {rest}".rstrip()
+    rest = as_sentence(verdict.removeprefix(found).removeprefix(": "))
+    return f"**{found.capitalize()}.** {rest}".rstrip()
 
 
-def _as_sentence(words):
+def as_sentence(words: str) -> str:
     """Words as a sentence, with a capital letter and a period."""
-    return f"{_capital(words)}." if words else ""
+    return f"{capital(words)}." if words else ""
 
 
-def _capital(words):
+def capital(words: str) -> str:
+    """Words with a capital first letter."""
     return words[0].upper() + words[1:]
 
 
@@ -191,37 +183,34 @@ def _rules(decided, results):
     )
 
 
-def _kind(verdict):
+def kind(verdict: str) -> str:
+    """The kind of a verdict: how it begins."""
     kinds = (claims.REPRODUCED, claims.NOT_REPRODUCED, claims.DEPENDS, claims.UNDECIDED)
     return next(kind for kind in kinds if verdict.startswith(kind))
 
 
-def _command(study, folder):
+def command(study: str, folder: Path | None) -> str:
     """The command that gives the evidence in a results folder."""
     dataset = folder.parent.name if folder else "mnist"
     return f"python -m sweeps.{study}" + ("" if dataset == PARABOLA else f" --dataset={dataset}")
 
 
-def page(report: str) -> str:
-    """The report as an HTML page."""
-    from markdown_it import MarkdownIt
-
-    body = MarkdownIt("commonmark").enable("table").render(report)
-    return _PAGE.format(body=body)
+def rank(dataset: str) -> tuple[int, str]:
+    """Sort key of a data set's name that puts the preferred data sets first."""
+    return (_PREFERRED.index(dataset) if dataset in _PREFERRED else len(_PREFERRED), dataset)
 
 
 def studies(results: Path) -> dict[str, list[Path]]:
     """The folders of each study that has tables. The preferred data set comes first."""
 
-    def rank(folder):
-        name = folder.parent.name
-        return (_PREFERRED.index(name) if name in _PREFERRED else len(_PREFERRED), name)
-
     found: dict[str, list[Path]] = {}
     for folder in sorted((path.parent for path in results.glob("*/*/*.csv")), key=str):
         if folder not in found.setdefault(folder.name, []):
             found[folder.name].append(folder)
-    return {study: sorted(folders, key=rank) for study, folders in found.items()}
+    return {
+        study: sorted(folders, key=lambda folder: rank(folder.parent.name))
+        for study, folders in found.items()
+    }
 
 
 def _section(folder, results):
@@ -229,12 +218,12 @@ def _section(folder, results):
     files = sorted([*folder.glob("*.png"), *folder.glob("*.gif")])
     captions = catalog.captions(folder.name)
     shown = []
-    study = _capital(spelled(folder.name.replace("_", " ")))
+    study = capital(spelled(folder.name.replace("_", " ")))
     for file in files:
         shown.append(f"![{study} study: {chart(file.stem)}]({file.relative_to(results)})")
         shown += [text for pattern, text in captions.items() if file.match(pattern)]
     return [
-        f"On {folder.parent.name}: `{_command(folder.name, folder)}` "
+        f"On {folder.parent.name}: `{command(folder.name, folder)}` "
         f"([tables]({folder.relative_to(results)}))",
         *shown,
     ]

@@ -277,17 +277,20 @@ CLAIMS = {
         "networks with batch norm do not",
         "Rawles 2018, with tuned rates",
         plain_steps_grow_when_tuned,
+        charts="steps_by_depth",
     ),
     27: Claim(
         "Most of the steps that batch norm saves at the published learning rate are saved by "
         "tuning the plain network's rate instead",
         "Choi et al. 2019",
         tuning_saves_most,
+        charts="steps_by_depth",
     ),
     28: Claim(
         "Batch norm widens the range of learning rates that train",
         "Bjorck et al. 2018",
         batch_norm_widens_the_range,
         needs=lambda trial: trial.evaluated_on == "validation",
+        charts="steps_by_rate",
     ),
 }

@@ -255,12 +255,13 @@ def test_the_report_has_every_claim_and_every_chart(reported):
     assert [int(row.split("|")[1]) for row in rows] == numbers
     assert all("**Undecided.**" in row for row in rows)  # none of the trials is a default one
     assert f"0 are not reproduced, and {len(numbers)} are undecided." in text
-    for chart in [*reported.rglob("*.png"), *reported.rglob("*.gif")]:
-        assert f"]({chart.relative_to(reported)})" in text
-        assert f'src="{chart.relative_to(reported)}"' in page
-    tables = [line for line in text.splitlines() if line.startswith("| ")]
-    tables = [line for line in tables if not line.startswith("| ---")]
-    assert page.count("<tr>") == len(tables)
+    assert all(f'id="claim-{number}"' in page for number in numbers)
+    assert page.count('<span class="verdict undecided">') == 2 * len(numbers)  # list and details
+    for path in [*reported.rglob("*.png"), *reported.rglob("*.gif")]:
+        chart = path.relative_to(reported)
+        assert f"]({chart})" in text
+        assert f'href="{chart}"' in page
+        assert path.suffix == ".gif" or f'data-picture="{chart}">data:image/' in page
 
 
 def test_rules_read_the_tables_that_studies_write(results):

@@ -16,7 +16,7 @@ LOOKS = [
     {"color": "#009E73", "marker": "v", "linestyle": ":"},
     {"color": "#000000", "marker": "X", "linestyle": "-"},
 ]
-_ARMS = (arm_name(False), arm_name(True))  # the arms with the first two looks
+ARMS = (arm_name(False), arm_name(True))  # the arms with the first two looks
 
 
 def of_series(labels: Sequence[str]) -> list[dict[str, str]]:
@@ -26,11 +26,11 @@ def of_series(labels: Sequence[str]) -> list[dict[str, str]]:
     the first one.
     """
     arm_looks = {}
-    for arm, look in zip(_ARMS, LOOKS, strict=False):
+    for arm, look in zip(ARMS, LOOKS, strict=False):
         candidates = [label for label in labels if label.startswith(arm)]
         if candidates:
             arm_looks[arm if arm in candidates else candidates[0]] = look
-    others = itertools.cycle(LOOKS[len(_ARMS) :])
+    others = itertools.cycle(LOOKS[len(ARMS) :])
     return [arm_looks[label] if label in arm_looks else next(others) for label in labels]
 
 

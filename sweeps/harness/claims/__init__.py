@@ -52,12 +52,15 @@ class Claim(NamedTuple):
         rule: Function of the study's tables that returns a `Finding` or raises `UndecidedError`.
         needs: Function of a trial in the study's default grid. It returns whether the rule needs
             the trial. Default: the rule needs all trials.
+        charts: Pattern of the charts that show the claim's numbers: file names of the study without
+            ".png". Default: all charts of the study.
     """
 
     text: str
     source: str
     rule: Callable[[StudyTables], Finding]
     needs: Callable[[Trial], bool] = lambda trial: True
+    charts: str = "*"
 
 
 def decide(claim: Claim, tables: StudyTables) -> Finding:
