@@ -179,7 +179,8 @@ def _rules(decided, results):
     return (
         f"A rule with thresholds decides each claim. It is in the study's `claims.py`: {links}. "
         "The thresholds were fixed before the published runs. For depth and cost, earlier runs "
-        "were known by then."
+        "were known by then. For noise, rank, residual and variance_shift, trial runs with one or "
+        "two seeds were known."
     )
 
 
