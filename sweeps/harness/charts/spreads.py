@@ -33,7 +33,8 @@ def draw_bars(
     Args:
         ax: Axes to draw on.
         places: Horizontal place of each bar.
-        found: Medians with their intervals. Those of too few seeds have no bar.
+        found: Medians with their intervals. Those of too few seeds have no bar, nor those of runs
+            that all diverged.
         limits: Lower and upper limit of what was measured at each place, as two rows. A run that
             misses its target, for example, has the budget as its upper limit.
         color: Colour of the bars.
@@ -41,7 +42,8 @@ def draw_bars(
     Returns:
         Whether there is a bar.
     """
-    shown = np.array([each.seeds >= SEEDS_NEEDED for each in found])
+    # If every run diverged, even the upper end is minus infinity. Crosses show these runs.
+    shown = np.array([each.seeds >= SEEDS_NEEDED and each.high > -np.inf for each in found])
     if not shown.any():
         return False
     places, limits = np.asarray(places)[shown], np.asarray(limits)[:, shown]
