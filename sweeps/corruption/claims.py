@@ -123,11 +123,13 @@ CLAIMS = {
         "Li et al. 2016, Schneider et al. 2020",
         recalibration_recovers_accuracy,
         needs=lambda trial: trial.batch_norm,
+        charts="accuracy_by_strength",
     ),
     38: Claim(
         "1,000 to 10,000 images are enough to recalibrate on",
         "Wu & Johnson 2021",
         a_thousand_images_are_enough,
         needs=lambda trial: trial.batch_norm,
+        charts="accuracy_by_images",
     ),
 }

@@ -159,5 +159,6 @@ CLAIMS = {
         "Santurkar et al. 2018",
         batch_norm_makes_the_loss_smoother,
         needs=_quiet,
+        charts="landscape",
     ),
 }

@@ -121,11 +121,13 @@ CLAIMS = {
         "Frankle et al. 2021",
         gamma_and_beta_are_enough,
         needs=_without_penalty,
+        charts="accuracy",
     ),
     34: Claim(
         "If only gamma and beta train, about a third of the gammas end near 0",
         "Frankle et al. 2021",
         a_third_of_the_gammas_vanish,
         needs=lambda trial: dict(trial.options)["trained"] in ("all", "batch_norm"),
+        charts="gammas",
     ),
 }

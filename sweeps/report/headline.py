@@ -53,13 +53,14 @@ def find(
         The headline. None if neither study has trials.
     """
     for folder in folders.get("tuned", ()):
-        frames = selection.reported(_trials(folder, grids))
+        trials = _trials(folder, grids)
+        frames = {} if trials is None else selection.reported(trials)
         if frames:
             panels = {PUBLISHED: frames["published"], TUNED: frames["tuned"]}
             return _headline(panels, folder, "")
     for folder in folders.get("depth", ()):
         trials = _trials(folder, grids)
-        if len(trials):
+        if trials is not None:
             missing = (
                 "The study with tuned learning rates has no complete results here. So this chart "
                 "shows the depth study, in which all networks have the same learning rate."
@@ -69,11 +70,11 @@ def find(
 
 
 def _trials(folder, grids):
-    """The trials of a study's default command that did not crash."""
+    """The trials of a study's default command that did not crash. None if there are none."""
     try:
         return StudyTables(folder, grids).trials("depth", "learning_rate", "steps_to_target")
     except UndecidedError:
-        return pd.DataFrame(columns=["evaluated_on", "depth", "batch_norm", "learning_rate"])
+        return None
 
 
 def _headline(panels, folder, note):

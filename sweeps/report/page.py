@@ -133,7 +133,11 @@ def gather(
 
 @functools.cache
 def _vega():
-    """The JavaScript of Vega and Vega-Lite. The page's own scripts call it."""
+    """The JavaScript of Vega and Vega-Lite. The page's own scripts call it.
+
+    It takes 0.9 MB of the page. (Bokeh takes 1.3 MB and Plotly 4.8 MB.) It draws SVG, so charts
+    print sharply, follow the theme through CSS variables, and have descriptions for screen readers.
+    """
     import vl_convert
 
     return vl_convert.javascript_bundle(vl_version=_VEGA_LITE)

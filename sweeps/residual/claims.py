@@ -219,6 +219,7 @@ CLAIMS = {
         "De & Smith 2020",
         branches_share_falls_with_depth,
         needs=lambda trial: dict(trial.options)["part"] == "depth" and trial.batch_norm,
+        charts="branch_share",
     ),
     40: Claim(
         "Without batch norm, deep residual networks fail to train; with SkipInit they train as "
@@ -226,6 +227,7 @@ CLAIMS = {
         "De & Smith 2020",
         only_plain_networks_fail,
         needs=lambda trial: dict(trial.options)["part"] == "depth",
+        charts="accuracy_by_depth",
     ),
     41: Claim(
         "Batch norm allows larger learning rates than SkipInit at large batches, and not at small "
@@ -233,5 +235,6 @@ CLAIMS = {
         "De & Smith 2020",
         larger_rates_help_at_large_batches,
         needs=lambda trial: dict(trial.options)["part"] == "batch size",
+        charts="accuracy_by_rate",
     ),
 }

@@ -150,5 +150,6 @@ CLAIMS = {
         "Recalibrating batch norm without dropout repairs what the variance shift costs",
         "Hendrycks & Gimpel 2017",
         recalibration_repairs,
+        charts="accuracy",
     ),
 }

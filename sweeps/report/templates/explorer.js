@@ -172,7 +172,7 @@ function drawSteps(experiment, here) {
   const y = (field) => ({ field, type: "quantitative" });
   draw("steps-chart", (width) => ({
     description: `Training steps to the target by ${AXES[axis]}, for ${labels.join(" and ")}. ${medians.map((row) => `${AXES[axis]} ${row.place}, ${row.label}: ${row.text}`).join("; ")}`,
-    width: Math.max(width - 70, 150), height: 230,
+    width: Math.max(Math.min(width - 70, 160 * ticks.length), 150), height: 230,
     encoding: { y: { type: "quantitative", scale, title: `training steps to ${line[0].steps.target}`, axis: { gridOpacity: 0.5 } } },
     layer: [
       { data: { values: [{ place: here[axis] }] }, mark: { type: "bar", color: "var(--soft)", aria: false }, encoding: { x, y: { datum: scale.domain[0] }, y2: { datum: scale.domain[1] } } },

@@ -74,6 +74,13 @@ def test_without_tuned_rates_the_headline_is_the_depth_study_and_says_so(tmp_pat
     assert headline.find({}) is None
 
 
+def test_trials_with_other_settings_are_no_headline(tmp_path):
+    folders = folder_with(tmp_path, "tuned", tuned_study())  # none of them is a default trial
+    assert headline.find(folders) is None
+    copy_of_depth(tmp_path)
+    assert "no complete results" in headline.find(document.studies(tmp_path)).note
+
+
 def test_a_rule_is_shown_by_its_threshold_and_its_outcomes():
     (first, reproduced, *_, not_reproduced) = page.rule(catalog.claims()[2][1])
     assert first == "From the median steps to the target at each depth, with batch norm."
