@@ -115,7 +115,7 @@ STUDY = Study(
             "without recalibration."
         ),
     },
-    quick={"seeds": 1, "max_steps": 200, "batch_norm": True},
+    quick={"seeds": 1, "max_steps": 100},
     defaults={
         "activation": "relu",
         "hidden_units": "6,16,120,84",

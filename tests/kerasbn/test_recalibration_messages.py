@@ -109,7 +109,7 @@ class TestNumberOfBatches:
     def test_of_folded_layers(self, units, last, capsys):
         stack = [layer for n in units for layer in (layers.Dense(n), kerasbn.BatchNorm())]
         kerasbn.fold(keras.Sequential([keras.Input((4,)), *stack]), verbose=True)
-        assert capsys.readouterr().out.splitlines()[-1] == last
+        assert last in capsys.readouterr().out.splitlines()
 
 
 class TestBatches:

@@ -6,6 +6,7 @@ import types
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from sweeps.harness.data import Dataset
 from sweeps.harness.engine.runner import Runner
@@ -14,6 +15,9 @@ from sweeps.harness.training import programs
 from sweeps.harness.training.estimator import History
 from sweeps.harness.training.recorders.base import Stateless
 from sweeps.harness.trial import Trial
+
+# TensorFlow cannot change its threads after it has started.
+THREADS = tf.config.threading.get_intra_op_parallelism_threads()
 
 
 @pytest.fixture
@@ -69,7 +73,7 @@ def test_a_program_builds_prepares_and_records(program, dataset, record):
     program(build=build, prepare=prepare, RECORDERS={"width": Width})
     own = {"program": "mine", "options": {"units": 7}, "record": ("width",), "record_steps": (0,)}
     trial = record(1, max_steps=2, batch_size=20, **own)["trial"]
-    runner = Runner(dataset, threads=1, save_models=False)
+    runner = Runner(dataset, threads=THREADS, save_models=False)
     results = [runner.run(Trial.from_json({**trial, "seed": seed})) for seed in (3, 4)]
     assert [r["status"] for r in results] == ["done", "done"], results[0].get("traceback")
     assert results[0]["environment"]["program_code"] == "of mine"
@@ -83,7 +87,7 @@ def test_a_program_may_replace_training(program, dataset, record):
 
     program(run=run)
     trial = record(1, program="mine", options={"x": 2.5})["trial"]
-    result = Runner(dataset, threads=1, save_models=False).run(Trial.from_json(trial))
+    result = Runner(dataset, threads=THREADS, save_models=False).run(Trial.from_json(trial))
     assert (result["status"], result["final_loss"]) == ("done", 2.5)
     assert result["final_step"] == len(dataset.y_train)
 
