@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -165,17 +164,8 @@ def build(trial: Trial) -> keras.Model:
 
 
 def prepare(model: keras.Model, trial: Trial) -> None:
-    """Notes the learning rate for `Landscape`, and gives each noise layer its random numbers.
-
-    The streams of the layers are independent. Keras counts a seed up with every draw, and the
-    harness gives neighboring layers neighboring seeds. With those, a layer would repeat the noise
-    of another layer some steps later.
-    """
+    """Notes the learning rate for `Landscape`."""
     model.learning_rate = trial.learning_rate
-    layers = [layer for layer in model.layers if isinstance(layer, Noise)]
-    seeds = np.random.SeedSequence(trial.seed).spawn(len(layers))
-    for layer, seed in zip(layers, seeds, strict=True):
-        layer.seed_generator.state.assign(seed.generate_state(2) >> 1)
 
 
 RECORDERS = {"landscape": Landscape, "recalibrated": Recalibrated}

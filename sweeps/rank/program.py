@@ -52,10 +52,7 @@ def layers(trial: Trial, inputs: np.ndarray, generator: np.random.Generator) -> 
     activation = keras.activations.get(trial.activation)
     gain = 2.0 if trial.activation == "relu" else 1.0
     # All layers share a batch norm, because it has nothing to learn here.
-    norm = None
-    if trial.batch_norm:
-        # mypy: the epsilon is a number, because the trial has batch norm
-        norm = kerasbn.BatchNorm(epsilon=trial.bn_epsilon, dtype="float64")  # type: ignore[arg-type]
+    norm = _norm(trial) if trial.batch_norm else None
     outputs = tf.constant(inputs, tf.float64)
     yield outputs
     for units in trial.hidden_units:
@@ -66,6 +63,10 @@ def layers(trial: Trial, inputs: np.ndarray, generator: np.random.Generator) -> 
             outputs = norm(outputs, training=True)
         outputs = activation(outputs)
         yield outputs
+
+
+def _norm(trial):
+    return kerasbn.BatchNorm(epsilon=trial.bn_epsilon, dtype="float64")
 
 
 def ranks(matrix: tf.Tensor) -> tuple[int, float]:

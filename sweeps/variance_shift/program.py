@@ -23,10 +23,13 @@ def build(trial: Trial) -> keras.Model:
             keras.layers.Dense(units, kernel_initializer="he_normal"),
             keras.layers.Activation(trial.activation),
             keras.layers.Dropout(1 - dict(trial.options)["keep_rate"], seed=0),
-            # mypy: the epsilon is a number, because every trial has batch norm
-            kerasbn.BatchNorm(momentum=trial.bn_momentum, epsilon=trial.bn_epsilon),  # type: ignore[arg-type]
+            _norm(trial),
         ]
     return keras.Sequential([*layers, keras.layers.Dense(10)])
+
+
+def _norm(trial):
+    return kerasbn.BatchNorm(momentum=trial.bn_momentum, epsilon=trial.bn_epsilon)
 
 
 class Variances(Stateless):

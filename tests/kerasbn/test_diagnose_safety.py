@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 
 import numpy as np
@@ -91,6 +92,7 @@ class Stream:
         for i in range(self.batches):
             x = np.random.default_rng(i).normal(2, 3, (64, 6)).astype("float32")
             weakref.finalize(x, self.forget)
+            gc.collect()  # otherwise, a reference cycle can keep one more batch
             self.alive += 1
             self.most = max(self.most, self.alive)
             yield x, Y[:64]
@@ -105,6 +107,4 @@ def test_few_batches_exist_at_a_time(model):
     kerasbn.diagnose(model, few)
     report = kerasbn.diagnose(model, many)
     assert report.batches == 30
-    # A garbage collection that comes late can keep one more batch.
-    assert few.most <= 3
-    assert many.most <= 4
+    assert many.most <= few.most <= 3

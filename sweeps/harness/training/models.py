@@ -101,9 +101,12 @@ def draw_weights(model: keras.Model, trial: Trial) -> None:
         initializer = layer.kernel_initializer
         initializer = type(initializer).from_config({**initializer.get_config(), "seed": seed})
         layer.kernel.assign(initializer(layer.kernel.shape))
-    for number, layer in enumerate(model.layers):
-        if hasattr(layer, "seed_generator"):
-            layer.seed_generator.state.assign([trial.seed, number])
+    # Keras counts a seed up with every draw, so neighboring seeds would make a layer repeat the
+    # random numbers of another one some steps later.
+    random = [layer for layer in model.layers if hasattr(layer, "seed_generator")]
+    streams = np.random.SeedSequence(trial.seed).spawn(len(random))
+    for layer, stream in zip(random, streams, strict=True):
+        layer.seed_generator.state.assign(stream.generate_state(2) >> 1)
     programs.load(trial.program).prepare(model, trial)
 
 

@@ -118,6 +118,22 @@ def test_dropout_drops_in_training_alone_and_by_the_seed():
     assert (np.asarray(tap(IMAGES, training=False)) != 0).all()
 
 
+def test_random_layers_never_share_a_seed():
+    """Keras counts the first number of a seed up with every draw."""
+    model = build(trial(dropout=0.5, hidden_units=(20,) * 4, batch_norm=False, seed=3))
+    states = [
+        layer.seed_generator.state.numpy()
+        for layer in model.layers
+        if isinstance(layer, keras.layers.Dropout)
+    ]
+    assert len({int(second) for _, second in states}) == 4
+    assert min(abs(np.diff(sorted(int(first) for first, _ in states)))) > 10_000
+    again = build(trial(dropout=0.5, hidden_units=(20,) * 4, batch_norm=False, seed=3))
+    dropouts = [layer for layer in again.layers if isinstance(layer, keras.layers.Dropout)]
+    for layer, state in zip(dropouts, states, strict=True):
+        np.testing.assert_array_equal(layer.seed_generator.state.numpy(), state)
+
+
 def test_the_rate_is_divided_by_e_in_each_time_constant():
     optimizer = model_fn(trial(optimizer="sgd", decay_steps=100.0)).optimizer
     optimizer.build([])
