@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sweeps.harness import charts
-from sweeps.harness.charts import looks, spreads
+from sweeps.harness.charts import figures, looks, spreads
 from sweeps.harness.claims.evidence import CHANCE
 from sweeps.only_batch_norm import measures
 
@@ -80,17 +80,7 @@ def _accuracy(trials, ax: Axes) -> Axes:
         label = f"{title} (median{f', {spreads.NAME}' if wide else ''})"
         medians = [each.estimate for each in found.values()]
         ax.plot([*found], medians, markersize=9, mew=0, label=label, **look)
-    ax.axhline(CHANCE, color="#777777", linestyle="--", linewidth=1)
-    ax.annotate(
-        "chance",
-        (0.99, CHANCE),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 3),
-        textcoords="offset points",
-        ha="right",
-        color="#555555",
-        fontsize=8,
-    )
+    figures.level(ax, CHANCE, "chance")
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.margins(x=0.15)

@@ -139,7 +139,10 @@ def _openvino(model, x, folder):
     compiled = core.compile_model(core.read_model(path), "CPU", exact)
     kinds = [str(op.rt_info["layerType"].value) for op in compiled.get_runtime_model().get_ops()]
     passive = {"Input", "Output", "Const"}
-    return Exported({"OpenVINO": [k for k in kinds if k not in passive]}, compiled(x)[0])
+    y = compiled(x)[0]
+    if compiled.output(0).element_type == openvino.Type.bf16:
+        y = y.view("bfloat16")  # OpenVINO hands over the bits as float16
+    return Exported({"OpenVINO": [k for k in kinds if k not in passive]}, y)
 
 
 def _torch_export(model, x, folder):

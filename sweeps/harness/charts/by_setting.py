@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sweeps.harness.charts import looks, spreads
+from sweeps.harness.charts import figures, looks, spreads
 from sweeps.harness.charts.facets import Series
 from sweeps.harness.results import tables
 from sweeps.harness.wording import counted
@@ -97,18 +97,9 @@ def value(series: Sequence[Series], ax: Axes, x: str, y: str, *, log: bool = Fal
 def _budgets(ax, budgets):
     """Draws a dashed line at each budget, with its number of steps above it."""
     for position, budget in enumerate(budgets):
-        ax.axhline(budget, color="#777777", linestyle="--", linewidth=1)
-        side = position % 2  # neighbouring lines may be too close for texts above each other
-        ax.annotate(
-            f"not reached in {counted(budget, 'step')}",
-            (0.99 if side else 0.01, budget),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="right" if side else "left",
-            color="#555555",
-            fontsize=8,
-        )
+        # Neighboring lines may be too close for texts above each other.
+        side = "right" if position % 2 else "left"
+        figures.level(ax, budget, f"not reached in {counted(budget, 'step')}", side)
 
 
 def _limits(ax):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sweeps.harness.charts import looks, spreads
+from sweeps.harness.charts import figures, looks, spreads
 from sweeps.harness.charts.facets import Series
 
 if TYPE_CHECKING:
@@ -175,4 +175,4 @@ def _line_per_seed(series, ax, curve):
 def _targets(ax, targets):
     """Draws a dashed line at each target accuracy."""
     for each in targets:
-        ax.axhline(each, color="#777777", linestyle="--", linewidth=1)
+        figures.level(ax, each)

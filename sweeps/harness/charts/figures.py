@@ -173,6 +173,21 @@ def new_figure(width: float, height: float, title: str, subtitle: str = "") -> F
     return figure
 
 
+def level(ax: Axes, value: float, text: str = "", side: str = "right") -> None:
+    """Draws a dashed line across the axes, with a text above its left or right end."""
+    ax.axhline(value, color="#777777", linestyle="--", linewidth=1)
+    ax.annotate(
+        text,
+        (0.99 if side == "right" else 0.01, value),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha=side,
+        color="#555555",
+        fontsize=8,
+    )
+
+
 def _tidy(ax):
     ax.grid(alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
