@@ -239,3 +239,17 @@ class TestBadInput:
     def test_a_layer_in_place_of_a_model(self):
         with pytest.raises(ValueError, match=r"Put a single layer into keras\.Sequential"):
             kerasbn.diagnose(kerasbn.BatchNorm(), X)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="reads a SavedModel")
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_export_obeys_training_true_in_the_graph_and_predict_does_not(kind, tmp_path):
+    """The finding says so. Keras's `model.export` calls the model without a mode."""
+    import tensorflow as tf
+
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, kind(epsilon=1e-6)(inputs, training=True))
+    model.export(tmp_path, verbose=False)
+    loaded = tf.saved_model.load(tmp_path)
+    np.testing.assert_allclose(loaded.serve(X).numpy().std(0), 1, rtol=1e-3)
+    np.testing.assert_allclose(model.predict(X, verbose=0), X, rtol=1e-4)
