@@ -20,14 +20,19 @@ Tables in RESULTS_DIR/DATASET/cost/, one row per contender:
     inference.csv   an inference pass of a layer or a network
     steps.csv       a training step of the depth study's networks and of LeNet
     memory.csv      the peak memory of a training step of ten convolutions
+    applications.csv
+                    three networks of keras.applications with Keras's own methods: training steps,
+                    inference, the first calls in a new process and its peak memory; and training
+                    steps of the depth study's deepest network with Keras's own methods
     backends.csv    a layer's training step on JAX and PyTorch, on request
 
 Layers get random numbers. Networks get images of the data set, so the folder belongs to the data
 set. All tables are in one folder because readers compare them. Columns:
 
     backend         Keras backend (backends.csv only)
-    what            "layer", "dense net", "LeNet" or "conv net"
-    size            shape of a layer's input, or number of a network's layers
+    what            "layer", "dense net", "LeNet" or "conv net"; in applications.csv, the quantity
+    size            shape of a layer's input, or number of a network's layers; in applications.csv,
+                    the network
     shapes          for a layer: "tuned" if the kernels were chosen for the shape, else "held out"
     dtype           "float32" or "bfloat16"
     mode            "graph" or "xla"; "eager" or "jit" for PyTorch and JAX; blank for copies
@@ -35,7 +40,9 @@ set. All tables are in one folder because readers compare them. Columns:
     median_microseconds
                     median time of a call; a layer's is divided by the 8 layers in the chain
     median_mebibytes
-                    median peak memory (memory.csv only)
+                    median peak memory (memory.csv and applications.csv)
+    median_milliseconds
+                    median time of a call (applications.csv only)
     q1, q3          quartiles
     over_X          median ratio to contender X in the same round and mode; in graph mode if X does
                     not run in the contender's mode; blank if X was not measured
@@ -56,7 +63,7 @@ from absl import flags as absl_flags
 
 from sweeps.harness.cli import command, flags, quick
 
-PARTS = ("layers", "inference", "nets", "memory", "backends")
+PARTS = ("layers", "inference", "nets", "memory", "applications", "backends")
 # Printed comparisons of kerasbn: by table and baseline, the columns that define a row.
 _SUMMARIES = {
     "layers": {
@@ -66,6 +73,7 @@ _SUMMARIES = {
     "inference": {"keras": ["what", "shapes", "dtype", "mode"], "plain": ["what", "mode"]},
     "steps": {"keras": ["what", "mode"], "plain": ["what", "mode"]},
     "memory": {"keras": ["what", "mode"], "plain": ["what", "mode"]},
+    "applications": {"keras": ["what"], "plain": ["what"]},
     "backends": {"keras": ["backend", "shapes", "mode"]},
 }
 _QUICK = {

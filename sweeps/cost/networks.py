@@ -75,6 +75,11 @@ def networks() -> list[Network]:
     return [*dense, Network("LeNet", 4, 256, _lenet)]
 
 
+def deepest(setting: Setting) -> keras.Model:
+    """The depth study's deepest network, which is not compiled."""
+    return _dense(setting, len(HIDDEN_UNITS)).model
+
+
 def conv_net(setting: Setting) -> models.EstimatorSpec:
     """Ten blocks of Conv2D -> [batch norm] -> ReLU at full resolution, to measure memory."""
     layers = keras.layers

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from sweeps.cost import backends, layers, memory, networks, ratios
+from sweeps.cost import applications, backends, layers, memory, networks, ratios
 from sweeps.cost.shapes import CHAIN, HELD_OUT, TUNED
 from sweeps.harness import timing
 from sweeps.harness.data import Dataset
@@ -76,6 +77,17 @@ def work(
             for n in networks.networks()
         ],
         "memory": [("memory of a training step", 80, partial(_memory, budget))],
+        "applications": [
+            *(
+                (f"{what}, {n}", 20 * seconds, partial(_application, n, what, budget))
+                for n in (*applications.NETWORKS, "dense net")
+                for what in ("training step", "predict")
+            ),
+            *(
+                (f"first calls, {n}", 100, partial(_first_calls, n, budget))
+                for n in applications.NETWORKS
+            ),
+        ],
         "backends": [
             (f"{backend}, {name(shape)}", seconds + 8, partial(_backend, backend, shape, budget))
             for backend in backends.installed()
@@ -122,6 +134,24 @@ def _memory(budget) -> Rows:
     columns = {"what": "conv net", "size": str(networks.CONVOLUTIONS), "dtype": "float32"}
     rows = ratios.rows(held, "mebibytes", 2.0**-20, over=("keras", "plain"), **columns)
     return {"memory": rows}
+
+
+def _application(network, what, budget) -> Rows:
+    # A step takes up to a second, so rounds need more time than those of a layer.
+    seconds = _time(applications.calls(network, what), 15 * budget.seconds, budget)
+    return {"applications": _application_rows(seconds, what, network)}
+
+
+def _first_calls(network, budget) -> Rows:
+    found = applications.measure_first(network, budget.threads)
+    rows = (_application_rows(samples, what, network) for what, samples in found.items())
+    return {"applications": [*itertools.chain.from_iterable(rows)]}
+
+
+def _application_rows(samples, what, network):
+    unit, scale = ("mebibytes", 2.0**-20) if "memory" in what else ("milliseconds", 1e3)
+    columns = {"what": what, "size": network, "dtype": "float32"}
+    return ratios.rows(samples, unit, scale, over=("keras", "plain"), **columns)
 
 
 def _backend(backend, shape, budget) -> Rows:

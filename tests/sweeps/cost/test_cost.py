@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 import kerasbn
 from kerasbn import reference
-from sweeps.cost import charts, layers, networks, parts, ratios, shapes
+from sweeps.cost import applications, charts, layers, networks, parts, ratios, shapes
 from sweeps.harness import data
 
 TORCH = importlib.util.find_spec("torch") is not None
@@ -310,3 +310,41 @@ def test_the_axis_of_a_chart_has_several_ticks_and_the_legend_is_left_to_the_fig
     assert any(np.isclose(tick, 1) for tick in ticks)
     assert ax.get_legend() is None
     assert ax.get_legend_handles_labels()[1] == ["kerasbn"]
+
+
+def test_applications_differ_in_their_batch_norms_alone():
+    nets = {arm: applications.network("MobileNetV2", arm) for arm in networks.ARMS}
+
+    def norms(net):
+        return [type(each) for each in net.layers if isinstance(each, type_of_norms)]
+
+    type_of_norms = (kerasbn.BatchNorm, keras.layers.BatchNormalization)
+    assert norms(nets["plain"]) == []
+    assert norms(nets["keras"]) == [keras.layers.BatchNormalization] * 52
+    assert norms(nets["kerasbn"]) == [kerasbn.BatchNorm] * 52
+    nets["kerasbn"].set_weights(nets["keras"].get_weights())
+    x = np.random.default_rng(0).uniform(size=(2, 96, 96, 3)).astype("float32")
+    theirs, ours = (nets[arm].predict(x, verbose=0) for arm in ("keras", "kerasbn"))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_the_dense_net_of_applications_is_the_deepest_of_the_depth_study():
+    made = applications.calls("dense net", "training step")
+    assert list(made) == [("graph", "plain"), ("graph", "keras"), ("graph", "kerasbn")]
+    net = networks.deepest(networks.Setting("keras", 500, jit_compile=False))
+    units = [each.units for each in net.layers if isinstance(each, keras.layers.Dense)]
+    assert units == [500, 400, 300, 200, 100, 50, 25, 10]
+    first, second = (float(made["graph", "kerasbn"]()) for _ in range(2))
+    assert np.isfinite([first, second]).all()
+    assert second < first  # it learns the batch
+
+
+@pytest.mark.full
+def test_first_calls_are_measured_in_new_processes(monkeypatch):
+    monkeypatch.setattr(applications, "_PROCESSES", 1)
+    found = applications.measure_first("MobileNetV2", threads=1)
+    assert list(found) == list(applications.FIRST)
+    for samples in found.values():
+        assert [arm for _, arm in samples] == ["plain", "keras", "kerasbn"]
+        assert all(sample > 0 for (sample,) in samples.values())
+    assert found["peak memory"]["graph", "plain"] > 2**28
