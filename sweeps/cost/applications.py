@@ -15,8 +15,10 @@ prints one JSON object: what a new process needs for the first calls, by the nam
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -99,8 +101,6 @@ def measure_first(name: str, threads: int) -> dict[str, dict[tuple[str, str], np
 
 def main(name: str, arm: str, threads: str) -> None:
     """Measures the first calls in this process and prints the result."""
-    import resource
-
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(int(threads))
@@ -115,9 +115,19 @@ def main(name: str, arm: str, threads: str) -> None:
         seconds.append(time.perf_counter() - start)
     for _ in range(3):
         net.train_on_batch(images, labels)
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    print(json.dumps(dict(zip(FIRST, [*seconds, peak], strict=True))))
+    print(json.dumps(dict(zip(FIRST, [*seconds, _peak_memory()], strict=True))))
+
+
+def _peak_memory():
+    """The largest resident size of this process, in bytes. Blank on systems without /proc.
+
+    `resource.getrusage` would include the size of the parent process before `exec`.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return float("nan")
+    (kibibytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())
+    return int(kibibytes) * 1024
 
 
 def _compiled(model):
