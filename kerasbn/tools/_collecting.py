@@ -86,11 +86,7 @@ class Recorder:
         self._loops = [each for each in all_layers(model) if _is_loop(each)]
         self._found: dict[str, list[Any]] = {}
 
-        # TensorFlow counts the traces of a method over all its objects, and warns of too many.
-        def collect(values, x):
-            return self._collect(values, x)
-
-        self._run = compiled_or_eager(collect, model.run_eagerly, retrace=bool(self._loops))
+        self._run = compiled_or_eager(self._collect, model.run_eagerly, retrace=bool(self._loops))
 
     def __call__(self, x: Any) -> tuple[Any, dict[str, list[Any]]]:
         """Runs the model on one batch of inputs.
@@ -235,8 +231,11 @@ def _eager_and_compiled(collect, retrace):
     if backend == "tensorflow":
         import tensorflow as tf
 
+        # TensorFlow counts the traces of all functions with the same code and warns of too many. A
+        # `partial` has no code, so each is counted by itself.
+        counted_alone = functools.partial(collect)
         # An unrolled RNN needs the number of time steps, but reduced retracing forgets it.
-        return collect, tf.function(collect, reduce_retracing=not retrace, autograph=False)
+        return collect, tf.function(counted_alone, reduce_retracing=not retrace, autograph=False)
     if backend == "jax":
         import jax
 

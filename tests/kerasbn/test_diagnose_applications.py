@@ -10,12 +10,13 @@ import pytest
 
 import kerasbn
 
-NETWORKS = {  # name: (side of the images, number of batch norms)
-    "MobileNetV2": (64, 52),
-    "ResNet50": (64, 53),
-    "EfficientNetB0": (64, 49),
-    "Xception": (71, 40),
-    "InceptionV3": (75, 94),
+LIMIT = 0.6  # of the drift for so few images
+NETWORKS = {  # name: (side of the images, their standard deviation, number of batch norms)
+    "MobileNetV2": (64, 1, 52),
+    "ResNet50": (64, 1, 53),
+    "EfficientNetB0": (64, 255, 49),  # it divides its inputs by 255
+    "Xception": (71, 1, 40),
+    "InceptionV3": (75, 1, 94),
 }
 
 
@@ -24,9 +25,10 @@ NETWORKS = {  # name: (side of the images, number of batch norms)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_an_untrained_network_lags(name, capsys):
     keras.utils.set_random_seed(0)
-    side, norms = NETWORKS[name]
+    side, deviation, norms = NETWORKS[name]
     model = getattr(keras.applications, name)(input_shape=(side, side, 3), weights=None, classes=10)
-    x = np.random.default_rng(0).normal(size=(8, side, side, 3)).astype("float32")
+    x = np.random.default_rng(0).normal(0, deviation, (8, side, side, 3))
+    x = x.astype("float32")
     model.predict(x, batch_size=4, verbose=0)
     start = time.perf_counter()
     model.predict(x, batch_size=4, verbose=0)
@@ -42,8 +44,8 @@ def test_an_untrained_network_lags(name, capsys):
         )
     assert len(report.layers) == norms
     assert report.passes == 3 + examined <= 3 + norms
-    lagging = [finding for finding in report.findings if finding.fault == "lagging averages"]
-    assert len(lagging) > 10
+    lagging = {each.layer for each in report.findings if each.fault == "lagging averages"}
+    assert lagging == {each.layer for each in report.layers if each.drift > LIMIT} != set()
     assert not {"training=True", "shared", "not finite", "mask ignored", "frozen"} & {
         finding.fault for finding in report.findings
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 
@@ -200,3 +201,21 @@ class TestModels:
     def test_a_sequential_model_that_is_empty(self, tool):
         message = message_of(lambda: tool(keras.Sequential(name="empty")))
         assert re.search("model 'empty', which has no (weights yet|graph)", message)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a warning of TensorFlow")
+@pytest.mark.parametrize("tool", [kerasbn.recalibrate, kerasbn.diagnose])
+def test_one_model_after_another_causes_no_warning_of_retracing(tool):
+    import tensorflow as tf
+
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append
+    tf.get_logger().addHandler(handler)
+    try:
+        for _ in range(7):  # TensorFlow warns at the fifth
+            model = keras.Sequential([keras.Input((4,)), kerasbn.BatchNorm()])
+            tool(model, np.random.default_rng(0).normal(size=(20, 4)).astype("float32"))
+    finally:
+        tf.get_logger().removeHandler(handler)
+    assert [record.getMessage() for record in records] == []
