@@ -44,8 +44,11 @@ def test_an_untrained_network_lags(name, capsys):
         )
     assert len(report.layers) == norms
     assert report.passes == 3 + examined <= 3 + norms
+    drifting = {each.layer for each in report.layers if each.drift > LIMIT}
     lagging = {each.layer for each in report.findings if each.fault == "lagging averages"}
-    assert lagging == {each.layer for each in report.layers if each.drift > LIMIT} != set()
+    # The last layers of InceptionV3 see one pixel per image.
+    small = {each.layer for each in report.findings if each.fault == "small batches"}
+    assert lagging == drifting - small != set()
     assert not {"training=True", "shared", "not finite", "mask ignored", "frozen"} & {
         finding.fault for finding in report.findings
     }
