@@ -180,7 +180,7 @@ def level(ax: Axes, value: float, text: str = "", side: str = "right") -> None:
         text,
         (0.99 if side == "right" else 0.01, value),
         xycoords=("axes fraction", "data"),
-        xytext=(0, 3),
+        xytext=(0, 6),
         textcoords="offset points",
         ha=side,
         color="#555555",
