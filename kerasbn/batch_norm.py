@@ -370,9 +370,9 @@ class BatchNorm(keras.layers.Layer):
 
     def _update_renorm_averages(self, batch: Moments) -> None:
         rate = moments.update_rate(self.renorm_momentum, False, None)
-        self._move(self.renorm_mean, batch.mean, rate, batch.count)
         stddev = moments.stddev_of(batch.variance, self.epsilon)
-        self._move(self.renorm_stddev, stddev, rate, batch.count)
+        averages = [self.renorm_mean, self.renorm_stddev]
+        self._move(averages, [batch.mean, stddev], rate, batch.count)
 
     def _update_moving_averages(self, batch: Moments) -> None:
         if self.unbiased_variance:
@@ -383,29 +383,36 @@ class BatchNorm(keras.layers.Layer):
         updates = None
         if self._counts_updates:
             updates = self._value(self.update_count) + 1.0
-            self._move(self.update_count, updates, 1.0, count)
+            self._move([self.update_count], [updates], 1.0, count)
         rate = moments.update_rate(self.momentum, self.debias, updates)
-        self._move(self.moving_mean, mean, rate, count)
-        if self.renorm:
-            # As in Keras, the average is over standard deviations. The moving variance is computed
-            # from it.
-            self._move(self.moving_stddev, moments.stddev_of(variance, self.epsilon), rate, count)
-            variance = moments.variance_of(self._value(self.moving_stddev), self.epsilon)
-            rate = 1.0
-        self._move(self.moving_variance, variance, rate, count)
+        if not self.renorm:
+            self._move([self.moving_mean, self.moving_variance], [mean, variance], rate, count)
+            return
+        # As in Keras, the average is over standard deviations. The moving variance is computed
+        # from it.
+        stddev = moments.stddev_of(variance, self.epsilon)
+        self._move([self.moving_mean, self.moving_stddev], [mean, stddev], rate, count)
+        variance = moments.variance_of(self._value(self.moving_stddev), self.epsilon)
+        self._move([self.moving_variance], [variance], 1.0, count)
 
     def _move(
-        self, weight: keras.Variable, value: Tensor, rate: Tensor | float, count: Tensor | float
+        self,
+        weights: list[keras.Variable],
+        values: list[Tensor],
+        rate: Tensor | float,
+        count: Tensor | float,
     ) -> None:
-        """Moves an average towards `value`. Features with a count of 0 keep theirs."""
+        """Moves averages towards `values`. Features with a count of 0 keep theirs."""
+        shape = weights[0].shape
         if isinstance(count, float):
             if count == 0:
                 return
         else:
-            rate = self._where_counted(rate, count, weight.shape)
-        if len(value.shape) != len(weight.shape):
-            value = kernels.reshape(value, weight.shape)
-        weight.assign(moments.move_average(self._value(weight), value, rate))
+            rate = self._where_counted(rate, count, shape)
+        values = [v if len(v.shape) == len(shape) else kernels.reshape(v, shape) for v in values]
+        moved = kernels.move_averages([self._value(w) for w in weights], values, rate)
+        for weight, average in zip(weights, moved, strict=True):
+            weight.assign(average)
 
     def _where_counted(self, rate: Tensor | float, count: Tensor, shape: tuple[int, ...]) -> Tensor:
         """The rate, and 0 for features whose count is 0."""

@@ -1,8 +1,8 @@
 """Batch normalization kernels: the fastest implementation for each Keras backend.
 
-Every kernel module defines `batch_normalize`, `normalize` and `reshape`. All kernels compute the
-same values, up to rounding. `generic` uses `keras.ops` alone. It serves the backends that have no
-kernel module, and it is the easiest one to read.
+Every kernel module defines `batch_normalize`, `normalize`, `move_averages` and `reshape`. All
+kernels compute the same values, up to rounding. `generic` uses `keras.ops` alone. It serves the
+backends that have no kernel module, and it is the easiest one to read.
 
 Exactness. Adding a constant to a feature does not change its normalized values. Each kernel
 therefore starts by subtracting a pivot p, a number close to the feature's values: d = x - p. From
@@ -107,6 +107,13 @@ def normalize(
 ) -> Tensor:
     """Normalizes x with given statistics (inference). All arguments broadcast to x."""
     return _of_backend().normalize(x, mean, variance, gamma, beta, epsilon=epsilon)
+
+
+def move_averages(
+    averages: Sequence[Tensor], values: Sequence[Tensor], rate: Tensor | float
+) -> Sequence[Tensor]:
+    """Moves each average towards its value, see `kerasbn.moments.move_average`."""
+    return _of_backend().move_averages(averages, values, rate)
 
 
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from keras import ops
 
 from kerasbn.kernels import in_rank_of, scale_and_shift
-from kerasbn.moments import Moments, Tensor, at_least, count_values
+from kerasbn.moments import Moments, Tensor, at_least, count_values, move_average
 
 reshape = ops.reshape
 
@@ -58,6 +59,13 @@ def normalize(
         a = a * gamma
     b = -mean * a if beta is None else beta - mean * a
     return x * a + b
+
+
+def move_averages(
+    averages: Sequence[Tensor], values: Sequence[Tensor], rate: Tensor | float
+) -> Sequence[Tensor]:
+    """See `kerasbn.kernels.move_averages`."""
+    return [move_average(a, v, rate) for a, v in zip(averages, values, strict=True)]
 
 
 def pivot_value(x: Tensor, axes: tuple[int, ...], mask: Tensor | None) -> Tensor:

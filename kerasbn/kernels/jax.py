@@ -27,6 +27,7 @@ from kerasbn.kernels import from_vector, generic, in_rank_of, jax_plain, native
 from kerasbn.kernels.native import jax as jax_native
 from kerasbn.moments import Moments, Tensor
 
+move_averages = generic.move_averages
 reshape = jnp.reshape
 
 

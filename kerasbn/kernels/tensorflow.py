@@ -35,6 +35,8 @@ AVX-512. Each pair is with oneDNN and without.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from kerasbn._tensorflow_private import compiled_by_xla
@@ -65,8 +67,7 @@ def batch_normalize(
     all_replicas = synchronized and not tf.distribute.in_cross_replica_context()
     plain = portable or all_replicas or mask is not None
     if not plain and tensorflow_native.suits(x, axes):
-        eligible = tensorflow_plain.runs_on_cpu() and not compiled_by_xla()
-        library = native.library() if eligible else None
+        library = _native_library()
         if library is not None:
             return tensorflow_native.batch_normalize(
                 library.operations, x, gamma, beta, axes=axes, epsilon=epsilon
@@ -94,6 +95,28 @@ def batch_normalize(
     return tensorflow_plain.batch_normalize(
         x, gamma, beta, axes=axes, epsilon=epsilon, mask=mask, all_replicas=all_replicas
     )
+
+
+def move_averages(
+    averages: Sequence[Tensor], values: Sequence[Tensor], rate: Tensor | float
+) -> Sequence[Tensor]:
+    """See `kerasbn.kernels.move_averages`.
+
+    The native kernel moves two averages with one rate in one operation. It does so for every
+    layer that trains on the CPU outside XLA, also if the plain formula normalizes.
+    """
+    if len(averages) == 2 and (isinstance(rate, float) or not rate.shape.rank):
+        library = _native_library()
+        if library is not None:
+            return library.operations.kerasbn_move(*averages, *values, 1.0 - rate, rate)
+    return generic.move_averages(averages, values, rate)
+
+
+def _native_library():
+    """The native kernel, or `None` if operations that are created here cannot use it."""
+    if compiled_by_xla() or not tensorflow_plain.runs_on_cpu():
+        return None
+    return native.library()
 
 
 def _transpose(t, order):

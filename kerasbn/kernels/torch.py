@@ -35,6 +35,7 @@ from kerasbn.kernels.torch_plain import Population
 from kerasbn.moments import Moments, Tensor, count_values
 
 normalize = generic.normalize
+move_averages = generic.move_averages
 reshape = torch.reshape
 
 

@@ -26,7 +26,9 @@ int kerasbn_layout(int64_t rank, const int64_t *sizes, int64_t gamma_rank,
 #define WRONG_LAYOUT                                                                               \
     "gamma must broadcast to x: it must have the sizes of x on one or several neighbouring axes, " \
     "and size 1 on all others"
-#define WRONG_SIZES "dy must have the size of x; beta and the statistics must have that of gamma"
+#define WRONG_SIZES                                                                                \
+    "dy must have the size of x; beta, the statistics and the moving averages must have that of "  \
+    "gamma"
 #define NO_MEMORY "no memory for the intermediate results of batch norm"
 
 /* All pointers are to values of this Type. x and y hold the whole tensor, and the others hold one

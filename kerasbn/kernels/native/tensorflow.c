@@ -1,11 +1,17 @@
-/* The two operations for TensorFlow, registered when TensorFlow loads this library.
+/* The three operations for TensorFlow, registered when TensorFlow loads this library.
 
     KerasbnForward(x, gamma, beta, epsilon) -> y, mean, variance, pivot, delta, count
     KerasbnBackward(dy, x, gamma, pivot, delta, variance, epsilon) -> dx, dgamma, dbeta
+    KerasbnMove(moving_mean, moving_variance, mean, variance, keep, rate) -> moved_mean,
+        moved_variance
 
 gamma broadcasts to x, and has size 1 on the reduced axes. y and dx have the shape of x. epsilon and
 count are scalars. count is the number m of values in each channel. All other arguments and results
 have the shape of gamma. batch_norm.h explains their meanings.
+
+KerasbnMove is moved = average * keep + value * rate, for both moving averages. In a small layer, the
+six operations that it replaces take longer than their arithmetic. keep and rate are scalars. A
+result has the shape of its average.
 
 TensorFlow's C interface for kernels is small and stable. This file declares the functions that it
 needs and includes no headers of TensorFlow, so one binary serves several versions. It looks the
@@ -234,10 +240,34 @@ static void compute_backward(Type type, TF_OpKernelContext *context) {
     end(&call);
 }
 
+#define MOVE(REAL)                                                                                 \
+    for (int64_t c = 0; c < channels; c++)                                                         \
+        ((REAL *)moved)[c] = ((const REAL *)average)[c] * *(const REAL *)keep +                    \
+                             ((const REAL *)value)[c] * *(const REAL *)rate
+
+static void compute_move(Type type, TF_OpKernelContext *context) {
+    Call call;
+    begin(&call, context);
+    const void *keep = input(&call, 4), *rate = input(&call, 5);
+    for (int i = 0; i < 2; i++) {
+        const void *average = input(&call, i), *value = input(&call, 2 + i);
+        check_sizes(&call, 2 + i, 2 + i, i);
+        void *moved = statistic(&call, i, i);
+        int64_t channels = failed(&call) ? 0 : TF_TensorElementCount(call.inputs[i]);
+        if (type == FLOAT32)
+            MOVE(float);
+        else
+            MOVE(double);
+    }
+    end(&call);
+}
+
 static void forward_float(void *kernel, TF_OpKernelContext *c) { compute_forward(FLOAT32, c); }
 static void forward_double(void *kernel, TF_OpKernelContext *c) { compute_forward(FLOAT64, c); }
 static void backward_float(void *kernel, TF_OpKernelContext *c) { compute_backward(FLOAT32, c); }
 static void backward_double(void *kernel, TF_OpKernelContext *c) { compute_backward(FLOAT64, c); }
+static void move_float(void *kernel, TF_OpKernelContext *c) { compute_move(FLOAT32, c); }
+static void move_double(void *kernel, TF_OpKernelContext *c) { compute_move(FLOAT64, c); }
 
 /* ---------------------------------------------------------------- registration */
 
@@ -264,6 +294,12 @@ static void backward_shapes(TF_ShapeInferenceContext *c, TF_Status *status) {
         set_shape(c, status, 2, 1, 2);
 }
 
+static void move_shapes(TF_ShapeInferenceContext *c, TF_Status *status) {
+    set_shape(c, status, 0, 0, 0);
+    if (!TF_GetCode(status))
+        set_shape(c, status, 1, 1, 1);
+}
+
 static void *create(TF_OpKernelConstruction *construction) { return NULL; }
 
 static void destroy(void *kernel) {}
@@ -285,6 +321,11 @@ static const Operation operations[] = {
      {"dx: T", "dgamma: T", "dbeta: T"},
      backward_shapes,
      {backward_float, backward_double}},
+    {"KerasbnMove",
+     {"moving_mean: T", "moving_variance: T", "mean: T", "variance: T", "keep: T", "rate: T"},
+     {"moved_mean: T", "moved_variance: T"},
+     move_shapes,
+     {move_float, move_double}},
 };
 
 static void register_operation(const Operation *operation, TF_Status *status) {

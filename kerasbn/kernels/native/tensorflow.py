@@ -78,6 +78,12 @@ def _gradient_of_forward(op, dy, *_):
     return *gradients, None
 
 
+@tf.RegisterGradient("KerasbnMove")
+def _gradient_of_move(op, *upstream):
+    *_, keep, rate = op.inputs
+    return *(u * keep for u in upstream), *(u * rate for u in upstream), None, None
+
+
 @tf.RegisterGradient("KerasbnBackward")
 def _gradient_of_backward(op, *upstream):
     dy, x, gamma, *_, epsilon = op.inputs
