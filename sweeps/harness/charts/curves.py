@@ -36,9 +36,11 @@ def accuracy(series: Sequence[Series], curves: pd.DataFrame, ax: Axes, x: str) -
     _targets(ax, {target for each in series for target in each.trials.target_accuracy.unique()})
     ax.set_ylim(0, 1)
     ax.set_xlim(left=0)
-    ax.set_xlabel(
-        "training step" if x == "step" else "training time in seconds, without evaluation"
-    )
+    if x == "step":
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.set_xlabel("training step")
+    else:
+        ax.set_xlabel("training time in seconds, without evaluation")
     ax.set_ylabel("accuracy on the test set")
     return ax
 

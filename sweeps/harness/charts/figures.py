@@ -164,7 +164,8 @@ def new_figure(width: float, height: float, title: str, subtitle: str = "") -> F
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    titles, subtitles = _wrapped(title, width, 13), _wrapped(_unbroken(subtitle), width, 8)
+    titles = _wrapped(title, width, 13)
+    subtitles = [line.removesuffix("\u00a0·") for line in _wrapped(_unbroken(subtitle), width, 8)]
     # Empty lines reserve space for the smaller subtitle.
     space = "\n" * (-(-2 * len(subtitles) // 3))
     figure.suptitle("\n".join(titles) + space, x=0.01, ha="left", fontsize=13, fontweight="bold")

@@ -6,7 +6,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from sweeps.harness import charts
-from sweeps.harness.charts import looks
+from sweeps.harness.charts import figures, looks
 from sweeps.harness.results import tables
 
 
@@ -118,6 +118,14 @@ def test_the_subtitle_names_data_set_and_settings(record):
     assert "adam at 0.01 and 0.5" in charts.settings(several)
     many = trials(*[record(10, learning_rate=n / 10) for n in range(1, 7)]).trials
     assert "adam at 0.1 to 0.6" in charts.settings(many)
+
+
+def test_a_long_subtitle_breaks_between_its_parts():
+    parts = ["mnist", "relu", "adam at 0.01", "batch 500", "batch norm: momentum 0.9", "10 seeds"]
+    figure = figures.new_figure(3.0, 3.0, "title", " · ".join(parts))
+    lines = figure.texts[-1].get_text().replace("\u00a0", " ").split("\n")
+    assert len(lines) > 1
+    assert [part for line in lines for part in line.split(" · ")] == parts
 
 
 def test_a_chart_is_a_png_of_150_dots_an_inch(tmp_path, record):
