@@ -93,14 +93,14 @@ def _medians(groups):
 
 CLAIMS = {
     1: Claim(
-        "Without batch norm, steps to 90% accuracy grow with every added layer",
+        "Without batch norm, steps to the target accuracy grow with every added layer",
         "Rawles 2018",
         plain_steps_grow,
         needs=lambda trial: not trial.batch_norm,
         charts="steps_to_target",
     ),
     2: Claim(
-        "With batch norm, steps to 90% accuracy are nearly the same at every depth",
+        "With batch norm, steps to the target accuracy are nearly the same at every depth",
         "Rawles 2018",
         batch_norm_steps_stay,
         needs=lambda trial: trial.batch_norm,

@@ -287,7 +287,7 @@ def test_a_report_in_a_fresh_clone_takes_the_tables_that_are_there(tmp_path):
     assert len(decided) == 2
     assert all("times" in row for row in decided)
     text = (tmp_path / "README.md").read_text()
-    assert "\n**Claim 1** on mnist: Without batch norm, steps to 90% accuracy grow" in text
+    assert "\n**Claim 1** on mnist: Without batch norm, steps to the target accuracy grow" in text
     assert "\n| Hidden layers | Median steps |" in text
     assert all("`python -m sweeps.depth --dataset=mnist`" in row for row in decided)
 
