@@ -9,7 +9,7 @@ of one network, with another layer in place of each batch norm.
 
     python -m sweeps.cost.applications NETWORK CONTENDER THREADS
 
-prints one JSON object: what a new process needs for the first calls, by the names in `FIRST`.
+measures the first calls in its own process, and prints a JSON object with the names in `FIRST`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def calls(name: str, what: str) -> dict:
 
 
 def measure_first(name: str, threads: int) -> dict[str, dict[tuple[str, str], np.ndarray]]:
-    """Measures first calls and peak memory in new processes, which take turns.
+    """Measures first calls and peak memory. Each contender has a new process, one at a time.
 
     Args:
         name: One of `NETWORKS`.
