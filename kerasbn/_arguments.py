@@ -76,9 +76,14 @@ def _check_one_tensor(input_shape: Any) -> None:
         )
 
 
+def _is_number(value):
+    """Whether a value is a real number. To Python, `True` is one, too, but here it is a mistake."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def checked_fraction(name: str, value: Any) -> float:
     """Returns a weight of the old average as a float from 0 to 1."""
-    if not isinstance(value, numbers.Real) or not 0.0 <= float(value) <= 1.0:
+    if not _is_number(value) or not 0.0 <= float(value) <= 1.0:
         hint = ", or None for the cumulative average" if name == "momentum" else ""
         raise ValueError(
             f"{name} is the weight of the old average, a number from 0 to 1{hint}. "
@@ -89,7 +94,7 @@ def checked_fraction(name: str, value: Any) -> float:
 
 def checked_epsilon(epsilon: Any) -> float:
     """Returns `epsilon` as a positive, finite float."""
-    if not isinstance(epsilon, numbers.Real) or not 0.0 < float(epsilon) < math.inf:
+    if not _is_number(epsilon) or not 0.0 < float(epsilon) < math.inf:
         raise ValueError(
             "epsilon is added to the variance before the square root, so it must be a positive "
             f"number such as 1e-3. Received: epsilon={epsilon!r}."
@@ -143,7 +148,7 @@ def checked_clipping(clipping: Any) -> dict[str, float | None] | None:
             f"dictionary with any of the keys {list(_CLIPPING_KEYS)}."
         )
     for key, value in clipping.items():
-        if value is not None and (not isinstance(value, numbers.Real) or math.isnan(value)):
+        if value is not None and (not _is_number(value) or math.isnan(value)):
             raise ValueError(
                 f"{key} in `renorm_clipping` is a number, or None for no bound. "
                 f"Received: {key}={value!r}."

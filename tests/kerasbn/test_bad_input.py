@@ -48,7 +48,7 @@ def test_size_of_the_axis_undefined(axis, shape):
 
 
 @pytest.mark.parametrize("name", ["momentum", "renorm_momentum"])
-@pytest.mark.parametrize("value", [-0.1, 1.01, float("nan"), "0.9", 1j])
+@pytest.mark.parametrize("value", [-0.1, 1.01, float("nan"), "0.9", 1j, True])
 def test_momentum_out_of_range(name, value):
     with refuses(
         f"{name} is the weight of the old average", "0 to 1", f"Received: {name}={value!r}"
@@ -61,7 +61,7 @@ def test_renorm_momentum_is_never_cumulative():
         BatchNorm(renorm_momentum=None)
 
 
-@pytest.mark.parametrize("epsilon", [0, -1e-3, float("nan"), float("inf"), None, "1e-3"])
+@pytest.mark.parametrize("epsilon", [0, -1e-3, float("nan"), float("inf"), None, "1e-3", True])
 def test_epsilon_that_is_not_positive(epsilon):
     with refuses("epsilon", "positive", "1e-3", f"Received: epsilon={epsilon!r}"):
         BatchNorm(epsilon=epsilon)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 # The code that can change a trial's numbers. Tables, charts, flags and the engine cannot. Trials
-# run on TensorFlow, and their only tool is recalibrate, whose other modules choose layers, check
-# inputs and write messages.
+# run on TensorFlow, and their only tool is recalibrate, whose other modules choose layers and write
+# messages.
 SOURCES = (
     *(("kerasbn", f"{name}.py") for name in ("batch_norm", "moments", "_arguments", "_inputs")),
     *(("kerasbn", f"{name}.py") for name in ("_normalization", "_tensorflow_private")),
@@ -23,10 +23,14 @@ SOURCES = (
     *(("kerasbn", f"kernels/native/{name}.py") for name in ("__init__", "sources", "tensorflow")),
     ("kerasbn", "kernels/native/*.[ch]"),
     *(("kerasbn", f"tools/{name}.py") for name in ("recalibration", "_collecting", "_population")),
+    *(("kerasbn", f"tools/{name}.py") for name in ("_batches", "_arrays")),
     ("sweeps", "harness/trial.py"),
     ("sweeps", "harness/training/**/*.py"),
     ("sweeps", "harness/engine/runner.py"),
 )
+# NumPy draws the batches and the validation set, and SciPy makes the corruptions of images.
+_NAMED = ("tensorflow", "keras", "kerasbn")  # packages with a column in the tables
+_PACKAGES = (*_NAMED, "numpy", "scipy")
 
 
 def environment() -> dict[str, str]:
@@ -35,7 +39,7 @@ def environment() -> dict[str, str]:
 
     status = kernels.native_status()
     kernel = f"native, {status.instruction_set}" if status.used else "plain"
-    return {**_versions(), "code": code_fingerprint(), "cpu": cpu_name(), "kernel": kernel}
+    return {**_versions(_NAMED), "code": code_fingerprint(), "cpu": cpu_name(), "kernel": kernel}
 
 
 @functools.cache
@@ -51,7 +55,7 @@ def code_fingerprint() -> str:
     Raises:
         RuntimeError: If an entry of `SOURCES` matches no file.
     """
-    digest = hashlib.sha256(repr((_versions(), _native_kernel())).encode())
+    digest = hashlib.sha256(repr((_versions(_PACKAGES), _native_kernel())).encode())
     for package, pattern in SOURCES:
         for name, source in _sources(_folder(package), pattern):
             text = canonical(source) if name.endswith(".py") else canonical_c(source)
@@ -161,8 +165,8 @@ def _native_kernel():
     return built and sources.switched_on()
 
 
-def _versions():
-    return {name: metadata.version(name) for name in ("tensorflow", "keras", "kerasbn")}
+def _versions(packages):
+    return {name: metadata.version(name) for name in packages}
 
 
 def _folder(package):
