@@ -18,6 +18,7 @@ from sweeps.harness.claims.evidence import CHANCE, NEAR_CHANCE, StudyTables, pic
 from sweeps.harness.claims.verdicts import Finding, UndecidedError, all_or_some, all_parts, some_of
 from sweeps.harness.claims.wording import listed
 from sweeps.harness.results import intervals
+from sweeps.harness.trial import Trial
 
 _WORSE = 1.5  # smallest ratio of errors at which a kind of normalization gets worse
 _RECOVERED = 0.9  # largest ratio of errors at which renorm recovers some accuracy
@@ -176,17 +177,23 @@ def _trials(tables, *more):
     return trials.assign(kind=kinds(trials), error=1 - trials.final_accuracy.fillna(CHANCE))
 
 
+def _sees_the_same_examples(trial: Trial) -> bool:
+    return not trial.record
+
+
 CLAIMS = {
     17: Claim(
         "With batch norm, nothing is learned at batch size 1",
         "arithmetic",
         nothing_learned_from_one,
+        needs=_sees_the_same_examples,
         charts="test_error",
     ),
     18: Claim(
         "Batch norm gets worse as the batch shrinks; group normalization does not",
         "Wu & He 2018",
         small_batches_hurt_batch_norm,
+        needs=_sees_the_same_examples,
         charts="test_error",
     ),
     19: Claim(
@@ -194,6 +201,7 @@ CLAIMS = {
         "batches",
         "Ioffe 2017",
         renorm_recovers,
+        needs=_sees_the_same_examples,
         charts="test_error",
     ),
     42: Claim(

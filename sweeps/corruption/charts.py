@@ -39,6 +39,10 @@ def by_strength(tables: Tables, path: Path) -> Path:
     rows = with_settings(tables.recorded["corruption"], tables.trials)
     examples = tables.recorded["examples"].drop_duplicates(["corruption", "strength"])
     networks = by_network(rows)
+    title, subtitle = "Accuracy on corrupted images", charts.settings(tables.trials)
+    if rows.images.max():
+        title += ", before and after recalibration"
+        subtitle += f" · recalibrated on {rows.images.max():,} images"
 
     def draw(kind, ax):
         for name, found in networks.items():
@@ -53,8 +57,8 @@ def by_strength(tables: Tables, path: Path) -> Path:
     return charts.save_panels(
         path,
         {kind: functools.partial(draw, kind) for kind in KINDS},
-        "Accuracy on corrupted images, before and after recalibration",
-        f"{charts.settings(tables.trials)} · recalibrated on {rows.images.max():,} images",
+        title,
+        subtitle,
         columns=2,
         size=(4.2, 3.5),
     )

@@ -12,6 +12,7 @@ from sweeps.cost import applications, backends, layers, memory, networks, ratios
 from sweeps.cost.shapes import CHAIN, HELD_OUT, TUNED
 from sweeps.harness import timing
 from sweeps.harness.data import Dataset
+from sweeps.harness.errors import UserError
 from sweeps.harness.wording import counted
 
 Rows = dict[str, list[dict[str, Any]]]  # rows by table
@@ -47,10 +48,18 @@ def work(
         dataset: Data set for the networks.
         budget: Limits on each measurement.
 
+    Raises:
+        UserError: If no backend is installed for the part "backends".
+
     Returns:
         For each measurement: a description, an estimate of its seconds, and a function that
         measures and returns the rows of each table.
     """
+    if "backends" in parts and not backends.installed():
+        raise UserError(
+            "--parts=backends needs JAX or PyTorch, and neither is installed. Install one of them, "
+            "for example with pip install jax."
+        )
     shapes = shapes or [*TUNED, *HELD_OUT]
     seconds = budget.seconds
     every: dict[str, list[tuple[str, float, Callable[[], Rows]]]] = {

@@ -45,7 +45,8 @@ def plain_steps_grow(tables: StudyTables) -> Finding:
         return Finding(measured, verdict, rows)
     if all(each.holds for each in checks.values()):
         return Finding(measured, REPRODUCED, rows)
-    return Finding(measured, undecided(checks), rows)
+    overall = {f"{layers(last)} instead of {layers(first)}": whole}
+    return Finding(measured, undecided(overall | checks), rows)
 
 
 def batch_norm_steps_stay(tables: StudyTables) -> Finding:

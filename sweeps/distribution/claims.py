@@ -34,7 +34,7 @@ def higher_and_sooner(tables: StudyTables) -> Finding:
     plain, normed = (steps(arm) for arm in arms)
     if not np.isfinite([plain.median(), normed.median()]).any():
         raise UndecidedError("neither arm reaches the target")
-    lead = difference(*(100 * sample(arm, "final_accuracy") for arm in reversed(arms)))
+    lead = difference(*(100 * sample(arm, "final_accuracy", blank=0.0) for arm in reversed(arms)))
     checks = {
         "the accuracy is higher": check(lead, "above", 0),
         "the steps are fewer": check(ratio(normed, plain), "below", 1),

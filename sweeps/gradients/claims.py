@@ -72,7 +72,7 @@ def batch_norm_gradients_grow(tables: StudyTables) -> Finding:
         growths.append(f"{growth.shown('.3g')} with {layers(depth)}")
     trials = pick(tables.trials("activation", "depth", "final_accuracy"), activation="relu")
     final = {
-        depth: 100 * sample(group, "final_accuracy")
+        depth: 100 * sample(group, "final_accuracy", blank=0.0)
         for depth, group in pick(trials, batch_norm=True).groupby("depth")
     }
     if len(final) < 2:

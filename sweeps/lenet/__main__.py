@@ -148,7 +148,7 @@ STUDY = Study(
         "published ones, 0.9 without batch norm and 1.0 with it.",
         "batch_size": "Examples per training step. The default is the published one.",
         "jit_compile": "Compile training steps with XLA. Steps then take two thirds of the time.",
-        "seeds": "Number of seeds, 0 to N-1. Six seeds take half an hour on two cores.",
+        "seeds": "Number of seeds, 0 to N-1. Six seeds take 20 to 30 minutes on two cores.",
     },
     define_flags=define_flags,
 )

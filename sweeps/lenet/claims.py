@@ -42,9 +42,9 @@ def lenet_loss_falls_at_once(tables: StudyTables) -> Finding:
     }
     faster = intervals.probability_less(soon, late)
     measured = (
-        f"batch norm needs {epochs.number} epochs to a training loss of {_LOSS:g} (at most 2 are "
-        f"needed), and plain {checks['plain needs at least twice as many'].number} times as many "
-        f"(at least 2 times is needed); batch norm is faster with probability {faster:.2f}"
+        f"epochs to a training loss of {_LOSS:g}: {epochs.number} with batch norm (at most 2 are "
+        f"needed), and plain needs {checks['plain needs at least twice as many'].number} times as "
+        f"many (at least 2 times is needed); batch norm is faster with probability {faster:.2f}"
     )
     shown = {
         f"plain at {rates.min():g}": late,

@@ -105,9 +105,12 @@ def medians(tables: Tables):
     from sweeps.harness.results.tables import by_series
 
     columns = ["train", "test", "gap"]
+    evaluated = accuracies(tables)
+    if evaluated.empty:  # diverged runs are not evaluated
+        return pd.DataFrame(columns=["network", "dropout", "l2", *columns])
     rows = {
         (label, *point): group[columns].median()
-        for label, trials in by_series(accuracies(tables), "dropout", "l2")
+        for label, trials in by_series(evaluated, "dropout", "l2")
         for point, group in trials.groupby(["dropout", "l2"])
     }
     table = pd.DataFrame(rows.values(), columns=columns, dtype=float).map("{:.2%}".format)

@@ -109,7 +109,7 @@ COMMAND = command.Command(
     question=__doc__.splitlines()[0],
     define_flags=define_flags,
     run=run,
-    when_interrupted="Nothing was written.",
+    when_interrupted="Some files may be from before. Run the same command again.",
 )
 
 if __name__ == "__main__":

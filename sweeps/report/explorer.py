@@ -78,7 +78,7 @@ def pack(groups: Iterable[Mapping[str, Any]], most: int | None = None) -> Packed
         trials = [_thin(trial, most) for trial in group["trials"]]
         if any(a is not b for a, b in zip(trials, group["trials"], strict=True)):
             thinned[group["study"]] = None
-        packed.append({**group, "trials": [_in_runs(trial) for trial in trials]})
+        packed.append({**group, "trials": [_in_stretches(trial) for trial in trials]})
     text = json.dumps(packed, separators=(",", ":"), allow_nan=False)
     compressed = gzip.compress(text.encode(), mtime=0)
     return Packed(base64.b64encode(compressed).decode(), list(thinned))
@@ -102,10 +102,13 @@ def _thin(trial, most):
     return {**trial, "curve": ([steps[n] for n in kept], [losses[n] for n in kept])}
 
 
-def _in_runs(trial):
-    """A trial with the steps of its curves as runs."""
+def _in_stretches(trial):
+    """A trial with the steps of its curves as stretches."""
     curves = {name: trial[name] for name in ("curve", "accuracy") if name in trial}
-    return {**trial, **{name: (_runs(steps), numbers) for name, (steps, numbers) in curves.items()}}
+    return {
+        **trial,
+        **{name: (_stretches(steps), numbers) for name, (steps, numbers) in curves.items()},
+    }
 
 
 def _groups(study, trials, curves):
@@ -175,17 +178,17 @@ def _trial(row, curves):
     return shown
 
 
-def _runs(steps):
+def _stretches(steps):
     """Steps as [first, distance, count] for each stretch of equal distances."""
-    runs: list[list[int]] = []
+    found: list[list[int]] = []
     for step in steps:
-        if runs and runs[-1][2] == 1:
-            runs[-1] = [runs[-1][0], step - runs[-1][0], 2]
-        elif runs and step == runs[-1][0] + runs[-1][1] * runs[-1][2]:
-            runs[-1][2] += 1
+        if found and found[-1][2] == 1:
+            found[-1] = [found[-1][0], step - found[-1][0], 2]
+        elif found and step == found[-1][0] + found[-1][1] * found[-1][2]:
+            found[-1][2] += 1
         else:
-            runs.append([step, 0, 1])
-    return runs
+            found.append([step, 0, 1])
+    return found
 
 
 def _numbers(values):

@@ -277,7 +277,7 @@ def _tables(folder, results):
 def _charts(folder, results, pattern="*"):
     """The charts of a folder that match a pattern, each with a name and a caption.
 
-    Older results may lack them. Then it is all charts.
+    If no chart matches, as in older results, all charts are returned.
     """
     captions = catalog.captions(folder.name)
     every = sorted(folder.glob("*.png"))

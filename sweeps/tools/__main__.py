@@ -143,7 +143,7 @@ COMMAND = command.Command(
     captions={
         "inference.png": "The part of a bar above 1 is the time that folding saves.",
     },
-    when_interrupted="Nothing was written: tables come at the end.",
+    when_interrupted="Tables and the chart are written at the end, and may be from before.",
 )
 
 if __name__ == "__main__":

@@ -135,7 +135,6 @@ class _Report(NamedTuple):
     Attributes:
         trials: Trials on the test set.
         selected: Selection with one row per depth and arm, see `selection.table`.
-        rates: Lowest and highest rate of the grid.
     """
 
     trials: pd.DataFrame
@@ -248,10 +247,11 @@ def _range(arm, rates, table):
     """A clause with an arm's tolerated rates and its number of rates that reach the target."""
     medians = table.median(axis=1).to_numpy()
     low, high = selection.tolerated(rates, medians)
-    edge = ", the end of the grid" if rates.min() == low or rates.max() == high else ""
+    lowest = " (the lowest rate tried)" if rates.min() == low else ""
+    highest = " (the highest rate tried)" if rates.max() == high else ""
     return (
-        f"{arm_name(arm)}: from {low:g} to {high:g}{edge}, and {np.isfinite(medians).sum()} of "
-        f"{len(rates)} rates reach the target"
+        f"{arm_name(arm)}: from {low:g}{lowest} to {high:g}{highest}, and "
+        f"{np.isfinite(medians).sum()} of {len(rates)} rates reach the target"
     )
 
 

@@ -125,7 +125,10 @@ def _accuracies(tables, inference) -> dict[float, pd.Series]:
     """Accuracies in percent by seed, for each keep rate."""
     found = tables.recorded("accuracies", ("keep_rate",), "inference", "accuracy")
     rows = pick(found, inference=inference)
-    return {rate: 100 * sample(group, "accuracy") for rate, group in rows.groupby("keep_rate")}
+    return {
+        rate: 100 * sample(group, "accuracy", blank=0.0)
+        for rate, group in rows.groupby("keep_rate")
+    }
 
 
 def _without(accuracy):

@@ -59,8 +59,16 @@ def steps_to_target(
     return ax
 
 
-def value(series: Sequence[Series], ax: Axes, x: str, y: str, *, log: bool = False) -> Axes:
-    """Draws a result against a column. Diverged runs are crosses at the bottom.
+def value(
+    series: Sequence[Series],
+    ax: Axes,
+    x: str,
+    y: str,
+    *,
+    log: bool = False,
+    worst: float = -np.inf,
+) -> Axes:
+    """Draws a result against a column. Diverged runs are crosses at the worst end of the axis.
 
     Args:
         series: The lines, as from `facets`.
@@ -68,6 +76,8 @@ def value(series: Sequence[Series], ax: Axes, x: str, y: str, *, log: bool = Fal
         x: Column on the horizontal axis. It holds numbers.
         y: Column of the result.
         log: Whether the horizontal axis is logarithmic.
+        worst: Value of a diverged run in the medians: -infinity for an accuracy, and infinity for
+            an error.
     """
     places_of_all = pd.concat([each.trials[x] for each in series])
     shifts = _shifts(len(series), places_of_all, log)
@@ -80,14 +90,14 @@ def value(series: Sequence[Series], ax: Axes, x: str, y: str, *, log: bool = Fal
         )
         ax.scatter(
             places[diverged],
-            np.full(diverged.sum(), 0.02),
+            np.full(diverged.sum(), 0.02 if worst < 0 else 0.98),
             transform=ax.get_xaxis_transform(),
             s=45,
             marker="x",
             color=look["color"],
             label=f"{label}, diverged" if diverged.any() else None,
         )
-        values = np.where(diverged, -np.inf, values)
+        values = np.where(diverged, worst, values)
         _medians(ax, group[x], values, label, look, shift, log=log)
     if log:
         _log_axis(ax, places_of_all)

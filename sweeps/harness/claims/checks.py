@@ -78,9 +78,16 @@ def disjunction(answers: Iterable[bool | None]) -> bool | None:
     return True if True in found else None if None in found else False
 
 
-def sample(rows: pd.DataFrame, column: str) -> pd.Series:
-    """A column's values by seed. A blank value, such as the steps of a miss, is infinite."""
-    values = rows[column].astype("Float64").fillna(np.inf).to_numpy(float)
+def sample(rows: pd.DataFrame, column: str, blank: float = np.inf) -> pd.Series:
+    """A column's values by seed.
+
+    Args:
+        rows: Rows with the column and `seed`.
+        column: Name of the column.
+        blank: Value of a blank entry. Default: infinity, for the steps of a miss. An accuracy needs
+            0, because a diverged run has learned nothing.
+    """
+    values = rows[column].astype("Float64").fillna(blank).to_numpy(float)
     return pd.Series(values, index=rows.seed.to_numpy()).sort_index()
 
 

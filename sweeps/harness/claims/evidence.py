@@ -20,6 +20,7 @@ from sweeps.harness.data import DataSize
 from sweeps.harness.errors import UserError
 from sweeps.harness.results import intervals
 from sweeps.harness.trial import Trial, arm_name
+from sweeps.harness.wording import counted
 
 CHANCE = 0.1  # the accuracy of guessing among ten classes
 NEAR_CHANCE = 2 * CHANCE
@@ -53,7 +54,8 @@ class StudyTables:
             needs: Function of a trial that returns whether the trial is needed.
 
         Raises:
-            UndecidedError: If some of the needed trials are missing. The message describes them.
+            UndecidedError: If some of the needed trials are missing, or if they come from several
+                versions of the code. The message describes them.
         """
         grid = self._grids(self._folder.name)
         if grid is None:
@@ -68,6 +70,9 @@ class StudyTables:
                 f"{'is' if len(missing) == 1 else 'are'} missing"
                 f"{_differences(missing, needed)}"
             )
+        ids = {trial.id for trial in needed}
+        if "code" in trials and trials.code[trials.trial_id.isin(ids)].nunique() > 1:
+            raise UndecidedError("the trials come from several versions of the code")
 
     def read(self, name: str, *columns: str) -> pd.DataFrame:
         """Reads a table without trials that crashed or have other settings.
@@ -149,6 +154,12 @@ class StudyTables:
         trials = self.trials(*settings)
         settings = tuple(dict.fromkeys(["trial_id", "seed", "batch_norm", *settings]))
         rows = self.read(name, "trial_id", "step", *columns)
+        lost = trials[(trials.status == "diverged") & ~trials.trial_id.isin(rows.trial_id)]
+        if len(lost):
+            raise UndecidedError(
+                f"{counted(len(lost), 'run')} diverged and left nothing in "
+                f"{self._folder.name}/{name}.csv"
+            )
         return rows.merge(trials[list(settings)], on="trial_id")
 
 
@@ -222,7 +233,7 @@ def first_step(rows, level, values=None):
 
     Args:
         rows: Rows with `trial_id`, `seed` and `step`.
-        level: Value to reach.
+        level: Value to reach: a number, or one for each row.
         values: Values of the rows. Default: their `test_accuracy`.
 
     Returns:

@@ -42,10 +42,10 @@ def layers(count: int) -> str:
 def listed(items: Iterable[str]) -> str:
     """A list in prose: "a, b and c". If an item contains a comma or an "and", all items are quoted.
 
-    Commas and "and" inside intervals and quotations do not count.
+    Commas inside numbers, and commas and "and" inside intervals and quotations do not count.
     """
     items = list(items)
-    if len(items) > 1 and any("," in bare or " and " in bare for bare in map(_bare, items)):
+    if len(items) > 1 and any(", " in bare or " and " in bare for bare in map(_bare, items)):
         items = [f'"{item}"' for item in items]
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 

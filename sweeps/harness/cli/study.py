@@ -217,8 +217,9 @@ def rebuild(
     paths = tables.write(made, folder)
     selected = tables.select(made, shown, study.varied)
     drawn = selected if _any_finished(selected) else made
-    if _any_finished(drawn):
-        paths += study.draw(drawn, folder)
+    finished = drawn.trials.trial_id[drawn.trials.status != "failed"]
+    if len(finished):
+        paths += study.draw(tables.select(drawn, finished, study.varied), folder)
     return drawn, paths
 
 

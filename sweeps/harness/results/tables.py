@@ -210,9 +210,9 @@ def series(
 ) -> list[tuple[dict[str, Any], pd.DataFrame]]:
     """Groups trials into the lines of a chart. Failed trials are left out.
 
-    Trials of a line differ in `x`, in what follows from it, and in the seed, but in nothing else
-    that can change a result. So no median over the trials at a point mixes settings. Networks of
-    different depths share a line if the shallower one has the first layers of the deepest.
+    Trials of a line differ only in `x`, in settings that `x` determines, and in the seed. So no
+    median over the trials at a point mixes settings. Networks of different depths share a line if
+    the shallower one has the first layers of the deepest.
 
     Args:
         trials: The trials table.

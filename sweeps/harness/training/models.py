@@ -47,9 +47,7 @@ class EstimatorSpec(NamedTuple):
 def model_fn(trial: Trial) -> EstimatorSpec:
     """The trial's network, optimizer and loss. The loss is cross-entropy or the squared error.
 
-    The batch size stays open. With a constant batch size, kerasbn would compile a kernel for each
-    layer width. That takes some seconds and does not make the steps of a trial, which runs on one
-    thread, any faster.
+    The batch size stays open, so one compiled function serves every batch size.
     """
     model, optimizer = build(trial), _optimizer(trial)
 

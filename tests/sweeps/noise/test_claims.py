@@ -50,14 +50,17 @@ def test_noise_moves_distributions_only(judge, jump, steps, plain_steps, verdict
         frame[frame.batch_norm],
         "recalibrated",
         lambda t: [
-            {"step": s * (2 + t.noise), "recalibrated": x} for s, x in ((10, 0.8), (20, 0.9))
+            {"step": s * (2 + t.noise), "recalibrated": x, "moving_averages": x - 0.1}
+            for s, x in ((10, 0.8), (20, 0.9), (30, 1.0))
         ],
     )
     tables = {"percentiles": made, "curves": curves, "recalibrated": recalibrated}
     finding = judge(29, trials=frame.drop(columns="jump"), **tables)
-    assert "but 1.5 [1.5, 1.5] times if its statistics are recalibrated" in finding.measured
-    found = [row["The same, recalibrated"] for row in finding.rows]
+    assert "but 1.5 [1.5, 1.5] times if both have recalibrated statistics" in finding.measured
+    found = [row["The same at recorded steps, recalibrated"] for row in finding.rows]
     assert found == ["", "40 [40, 40]", "", "60 [60, 60]"]
+    found = [row["The same at recorded steps, moving averages"] for row in finding.rows]
+    assert found == ["", "60 [60, 60]", "", "90 [90, 90]"]
     assert_verdict(finding, verdict)
     found = [row["Median steps to a training loss of 0.5"] for row in finding.rows]
     assert found == ["2 [2, 2]"] * 2 + ["4 [4, 4]"] * 2

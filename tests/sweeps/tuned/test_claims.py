@@ -110,7 +110,7 @@ def tolerances(plain, normed):
         ),
         (
             *((46, 28, 31, 53, None, None), (68, 27, 16, 18, 25, 41), NO),
-            "plain: from 0.0003 to 0.01, the end of the grid, and 4 of 6",
+            "plain: from 0.0003 (the lowest rate tried) to 0.01, and 4 of 6",
         ),
         (  # some seeds do not tolerate 0.03
             *((90, 40, 28, 53, None, None), (68, 27, 16, 18, [31, 31, 31, 31, 40, 40], 41)),
