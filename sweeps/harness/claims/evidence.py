@@ -150,16 +150,21 @@ class StudyTables:
             name: Name of the table, without ".csv".
             settings: Columns of the trials table to add.
             columns: Columns that the table must have.
+
+        Raises:
+            UndecidedError: If there are no rows, or if a run diverged before its recorder ran.
         """
         trials = self.trials(*settings)
         settings = tuple(dict.fromkeys(["trial_id", "seed", "batch_norm", *settings]))
         rows = self.read(name, "trial_id", "step", *columns)
-        lost = trials[(trials.status == "diverged") & ~trials.trial_id.isin(rows.trial_id)]
-        if len(lost):
-            raise UndecidedError(
-                f"{counted(len(lost), 'run')} diverged and left nothing in "
-                f"{self._folder.name}/{name}.csv"
-            )
+        diverged = trials[(trials.status == "diverged") & ~trials.trial_id.isin(rows.trial_id)]
+        if "record" in trials:
+            lost = diverged.record.fillna("").map(lambda names: name in names.split("-"))
+            if lost.any():
+                raise UndecidedError(
+                    f"{counted(int(lost.sum()), 'run')} diverged and left nothing in "
+                    f"{self._folder.name}/{name}.csv"
+                )
         return rows.merge(trials[list(settings)], on="trial_id")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from claim_tables import YES, assert_verdict, depths, trial, trials
+from claim_tables import YES, assert_verdict, depths, rows_of, trial, trials
 
 import sweeps
 from sweeps import catalog
@@ -15,6 +15,34 @@ from sweeps.harness.data import DataSize
 from sweeps.harness.errors import UserError
 
 ROOT = Path(sweeps.__file__).parents[1]
+
+
+def test_a_run_that_diverged_before_its_recorder_ran_is_not_forgotten(judge):
+    frame = trials(
+        *[
+            trial(batch_norm=arm, dropout=rate, l2=None, record="evaluation")
+            for arm in (False, True)
+            for rate in (None, 0.5)
+        ]
+    )
+    rows = rows_of(
+        frame,
+        "evaluation",
+        lambda t: [
+            {"step": 10, "data": data, "accuracy": accuracy}
+            for data, accuracy in (("train", 0.99), ("test", 0.95))
+        ],
+    )
+    judge(20, trials=frame, evaluation=rows)
+    first = frame.trial_id.iloc[0]
+    frame.loc[frame.trial_id == first, "status"] = "diverged"
+    judge(20, trials=frame, evaluation=rows)
+    rows = rows[rows.trial_id != first]
+    with pytest.raises(claims.UndecidedError, match=r"1 run diverged .* regularization/evaluation"):
+        judge(20, trials=frame, evaluation=rows)
+    # Other recorders leave nothing in this table.
+    frame.loc[frame.trial_id == first, "record"] = "gradients"
+    judge(20, trials=frame, evaluation=rows)
 
 
 def test_missing_evidence_is_named(judge):
@@ -108,6 +136,17 @@ class TestDefaultGrid:
     def test_the_other_arm_is_not_needed(self, tables):
         finding = self.decide(1, tables(lambda t: 10 * t.depth, keep=lambda t: not t.batch_norm))
         assert finding.verdict == YES
+
+    def test_trials_of_several_versions_of_the_code_decide_nothing(self, tables, tmp_path):
+        made = tables(lambda t: 10 * t.depth)
+        path = tmp_path / "mnist_5k" / "depth" / "trials.csv"
+        frame = pd.read_csv(path, dtype={"trial_id": str}).assign(code="0123")
+        frame.to_csv(path, index=False)
+        assert self.decide(1, made).verdict == YES
+        frame.loc[0, "code"] = "4567"
+        frame.to_csv(path, index=False)
+        verdict = self.decide(1, made).verdict
+        assert verdict == "undecided: the trials come from several versions of the code"
 
     def test_all_runs_censored_is_undecided(self, tables):
         finding = self.decide(1, tables(lambda t: None))
