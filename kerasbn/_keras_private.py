@@ -59,8 +59,8 @@ def replaced_call(layer: keras.Layer, call: Callable[..., Any]) -> Iterator[None
 def writes_legacy_file() -> bool:
     """Whether Keras reads or writes a model's configuration in the format of legacy `.h5` files.
 
-    Keras drops the entry `axis` from such a configuration if it has several axes. So it needs an
-    entry of another name, which other configurations do not have.
+    Keras drops the entry `axis` from such a configuration if it has several axes. So `get_config`
+    needs an entry of another name, which other configurations do not have.
     """
     from keras.src.backend.common import global_state
 
@@ -114,7 +114,8 @@ def batches_of_py_dataset(dataset: keras.utils.PyDataset) -> Generator[Any, None
 def without_remat(layers: list[keras.Layer]) -> Iterator[None]:
     """Switches off `keras.RematScope` for some layers in a `with` block.
 
-    It saves memory in gradients. Without gradients it changes no value. Keras has no public switch.
+    `RematScope` saves memory in gradients. Without gradients it changes no value. Keras has no
+    public switch for it.
     """
     modes = [(layer, layer._remat_mode) for layer in layers if layer._remat_mode is not None]
     for layer, _ in modes:

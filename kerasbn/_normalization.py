@@ -1,7 +1,7 @@
 """Normalization of a batch by its own statistics: the arithmetic of a training step.
 
-`BatchNorm` calls these functions in training, and `recalibrate` calls them for the batch norms of a
-model. So both use the same axes, dtypes and ghost batches.
+`BatchNorm`, `recalibrate` and `diagnose` share these functions, so they use the same axes, dtypes
+and ghost batches.
 """
 
 from __future__ import annotations

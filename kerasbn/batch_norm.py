@@ -316,7 +316,8 @@ class BatchNorm(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> BatchNorm:
         """Creates a layer from the values of its options."""
-        # In a legacy `.h5` file, because Keras drops the `axis` of such a file if it is a sequence.
+        # Keras drops an `axis` that is a sequence from legacy `.h5` files, so `get_config` also
+        # stores it as `axes`.
         if "axes" in config:
             others = {key: value for key, value in config.items() if key != "axes"}
             config = {**others, "axis": config["axes"]}

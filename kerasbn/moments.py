@@ -96,6 +96,16 @@ def renorm_correction(
     """r and d of Batch Renormalization (Ioffe 2017, algorithm 1), clipped and without gradient.
 
     Without clipping, x_hat * r + d equals x normalized with the moving statistics.
+
+    Args:
+        moments: Statistics of the batch.
+        renorm_mean: Moving average of the mean, in the shape of the statistics.
+        renorm_stddev: Moving average of the standard deviation, in the same shape.
+        epsilon: Number added to the variance.
+        clipping: Bounds by name: `"rmin"`, `"rmax"` and `"dmax"`. A missing one does not clip.
+
+    Returns:
+        r and d in the shape of the statistics.
     """
     # A moving standard deviation below sqrt(epsilon) can only be an initial zero.
     renorm_stddev = at_least(renorm_stddev, math.sqrt(epsilon))

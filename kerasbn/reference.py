@@ -74,8 +74,16 @@ def forward(
     Returns:
         `y` in the shape of `x`, and the `Cache` for `backward`. mu and sigma2 are 0 for features
         without unmasked values.
+
+    Raises:
+        ValueError: If `axis` is out of range.
     """
     x = np.asarray(x, np.float64)
+    if not all(-x.ndim <= a < x.ndim for a in np.atleast_1d(axis)):
+        raise ValueError(
+            f"axis must be from {-x.ndim} to {x.ndim - 1} for an array of rank {x.ndim}. "
+            f"Received: axis={axis!r}."
+        )
     kept = sorted(a % x.ndim for a in np.atleast_1d(axis))
     axes = tuple(a for a in range(x.ndim) if a not in kept)
     per_feature = [x.shape[a] if a in kept else 1 for a in range(x.ndim)]

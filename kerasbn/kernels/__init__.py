@@ -112,7 +112,16 @@ def normalize(
 def move_averages(
     averages: Sequence[Tensor], values: Sequence[Tensor], rate: Tensor | float
 ) -> Sequence[Tensor]:
-    """Moves each average towards its value, see `kerasbn.moments.move_average`."""
+    """Moves each average towards its value.
+
+    Args:
+        averages: Averages, each of the shape of its value.
+        values: The newest values.
+        rate: Weight of the newest value, from 0 to 1. It broadcasts to the averages.
+
+    Returns:
+        The new averages. At a rate of 0, they are the old ones.
+    """
     return _of_backend().move_averages(averages, values, rate)
 
 

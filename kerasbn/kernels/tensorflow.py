@@ -103,7 +103,7 @@ def move_averages(
     """See `kerasbn.kernels.move_averages`.
 
     The native kernel moves two averages with one rate in one operation. It does so for every
-    layer that trains on the CPU outside XLA, also if the plain formula normalizes.
+    layer that trains on the CPU outside XLA, even if the plain formula normalizes.
     """
     if len(averages) == 2 and (isinstance(rate, float) or not rate.shape.rank):
         library = _native_library()

@@ -247,7 +247,10 @@ def _eager_and_compiled(collect, retrace):
 def normalize_by_batch(
     norm: keras.Layer, inputs: Any, training: Any = None, mask: Any = None
 ) -> tuple[Any, Moments]:
-    """Normalizes as either class of batch norm does in training. Returns y and the moments."""
+    """Normalizes with the batch's statistics. Returns y and the moments.
+
+    It does so for either class of batch norm. With `renorm`, it leaves out r and d.
+    """
     dtype = statistics_dtype(norm.compute_dtype)
     group_size = getattr(norm, "virtual_batch_size", None)
     x, mask, in_form_of_inputs = to_dense(inputs, mask, dtype, keep_examples=group_size is not None)

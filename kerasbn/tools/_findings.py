@@ -40,8 +40,9 @@ LARGE_OFFSET = {"float16": 100.0, "bfloat16": 13.0, "float32": 1e3, "float64": 1
 # Inference variance over training variance, on which dropout has an effect: 0.8 in variance is 10%
 # in the standard deviation.
 DROPOUT_RATIO = 0.8
-# Means of two calls, in standard deviations, or ratio of their variances. Their average is then off
-# by half a standard deviation, or by a factor of sqrt(2) in the standard deviation.
+# Means of two calls, in standard deviations, or ratio of their variances. The average of two means
+# is then off by half a standard deviation. The average of the variances v and 4 v is 2.5 v, so the
+# standard deviations are off by factors of 1.6 and 1.3.
 CALLS_APART = 1.0
 CALLS_RATIO = 4.0
 
@@ -287,19 +288,22 @@ def lagging(
         largest: Largest drift of a healthy batch norm.
         old_share: Share of the old values, from the number of updates or estimated.
         updates: Number of updates, if it is known.
-        momentum: Weight of the old average in an update.
+        momentum: Weight of the old average in an update, or `None` for the cumulative average.
     """
     if old_share is None or old_share < OLD_SHARE or not drift > largest:
         return None
+    faster = ""
     if updates is None:
         since = f"About {old_share:.0%} of their initial values is left in the moving averages."
-        faster = ""
+    elif updates == 0:
+        since = "No training step has updated the moving averages."
     else:
         since = (
             f"After {counted(updates, 'update')} with momentum {momentum:g}, {old_share:.0%} of "
             "the values from before training is left in the moving averages."
         )
-        faster = f"  # or train with momentum={_quicker(updates)}"
+        quicker = _quicker(updates)
+        faster = f"  # or train with momentum={quicker}" if quicker else "  # or train longer"
     return Finding(
         _severity(drift),
         "lagging averages",
@@ -445,9 +449,8 @@ def _severity(drift):
 
 
 def _quicker(updates):
-    """A momentum at which less than `OLD_SHARE` is left after this many updates."""
-    fits = (m for m in (0.99, 0.95, 0.9, 0.8, 0.5) if m**updates < OLD_SHARE)
-    return next(fits, 0.5)
+    """A momentum at which less than `OLD_SHARE` is left after this many updates, or `None`."""
+    return next((m for m in (0.99, 0.95, 0.9, 0.8, 0.5) if m**updates < OLD_SHARE), None)
 
 
 def _rms(values):

@@ -40,6 +40,11 @@ def check_fit(model: keras.Model, x: Any, number: int) -> None:
     if any(leaf is None for leaf in tree.flatten(x)):  # an optional input, checked by the model
         return
     shapes = shapes_of(x)
+    if () in shapes:
+        raise ValueError(
+            f"Batch {number} has no axis for the examples. Received: arrays of the shapes "
+            f"{shapes}. Make batches first, for example with dataset.batch(32)."
+        )
     if not all(shape and shape[0] for shape in shapes):
         raise ValueError(
             f"Batch {number} is empty. Expected at least one example. Received: arrays of the "

@@ -13,7 +13,8 @@ from kerasbn.tools import _findings
 from kerasbn.tools._diagnosis_measurements import NormMeasurement
 from kerasbn.tools._report import LayerDiagnosis
 
-# Share of the squared difference that initial values must explain. Below, other data is as likely.
+# Share of the squared difference that initial values must explain. If they explain less, other
+# data is just as plausible.
 _EXPLAINED = 0.98
 
 

@@ -177,10 +177,10 @@ def trace(model: keras.Model) -> Trace:
 
 
 def traces(model: keras.Layer) -> Iterator[tuple[str, Trace]]:
-    """The traces of the outermost models with a graph in a model, which may be the model itself.
+    """Traces each Sequential or functional model in a model that is not inside another one.
 
-    Only Sequential and functional models have a graph that can be read. Models with a layer that
-    has no configuration are left out.
+    The model itself may be one. Other models have no graph that can be read. Models with a layer
+    that has no configuration are left out.
 
     Yields:
         The start of all paths in the trace, such as "base/", and the trace.

@@ -89,7 +89,7 @@ def check_call(model: keras.Model) -> None:
 
 
 def call_models_inside(model: keras.Model) -> str:
-    """The advice to recalibrate the models inside a model. Empty if none has a batch norm."""
+    """Advice to pass the models inside a model one by one. Empty if none has a batch norm."""
     inside = models_inside(model, lambda each: bool(batch_norms(each)) and not _lacks_call(each))
     if not inside:
         return ""

@@ -187,7 +187,7 @@ class Diagnosis:
         """The table as text, at most as wide as the terminal."""
         from rich.console import Console
 
-        console = Console()
+        console = Console(color_system=None)  # a file or a log cannot show colors
         with console.capture() as captured:
             console.print(self, highlight=False)
         return captured.get().rstrip()

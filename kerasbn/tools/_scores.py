@@ -22,8 +22,8 @@ class Scores:
 
     Attributes:
         loss: Loss as `model.evaluate` returns it. `None` without targets or a compiled loss.
-        accuracy: Share of the targets that are predicted. `None` unless the loss is a
-            cross-entropy and the model has one output.
+        accuracy: Share of the targets that are predicted. It ignores masks and sample weights.
+            `None` unless the loss is a cross-entropy and the model has one output.
     """
 
     loss: float | None = None
@@ -78,7 +78,7 @@ class Scorer:
 def kept_metrics(model: keras.Model) -> Iterator[None]:
     """Restores the state of a model's metrics after a `with` block.
 
-    A loss of several outputs counts in the metrics.
+    With several outputs, `compute_loss` also updates the metrics of the losses.
     """
     before = [(v, np.array(ops.convert_to_numpy(v))) for v in model.metrics_variables]
     try:
@@ -138,12 +138,13 @@ def _float64(tensor):
 
 def _correct(loss, y, p):
     """Whether each prediction is the target's class. `None` if the loss is no cross-entropy."""
-    name = loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", ""))
-    if "crossentropy" not in str(name).replace("_", "").lower():
+    loss = keras.losses.get(loss) if isinstance(loss, str) else loss  # also short names like "bce"
+    name = str(getattr(loss, "name", getattr(loss, "__name__", ""))).replace("_", "").lower()
+    if "crossentropy" not in name:
         return None
     if y.ndim == p.ndim - 1 and p.shape[-1] == 1:
         y = y[..., None]
-    if "binary" in str(name) and y.shape == p.shape:
+    if "binary" in name and y.shape == p.shape:
         return (p > (0.0 if getattr(loss, "from_logits", False) else 0.5)) == (y > 0.5)
     if y.ndim == p.ndim and y.shape[-1] == 1:
         y = y[..., 0]

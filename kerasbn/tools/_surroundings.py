@@ -1,4 +1,4 @@
-"""Reads from a model's graphs what stands before each batch norm, and how the graph calls it."""
+"""Reads the layers before each batch norm from a model's graphs, and how the graph calls it."""
 
 from __future__ import annotations
 
@@ -40,8 +40,10 @@ class Surroundings:
 
     Attributes:
         path: Names of the models around the layer and of the layer, with slashes between them.
-        dropout: Dropout whose noise reaches the batch norm through nothing nonlinear.
-        linear: Dense or convolution layer between this dropout and the batch norm.
+        dropout: Dropout whose noise reaches the batch norm. Only a linear layer and layers that
+            keep the scale, such as ReLU, are in between.
+        linear: Dense or convolution layer between this dropout and the batch norm. No activation
+            follows it.
         biased: Layer before the batch norm whose bias the batch norm removes.
         makes_mask: Layers before the batch norm that make masks.
         drops_mask: Layer between those and the batch norm that passes no mask on.
@@ -108,15 +110,19 @@ def _chain(call: LayerCall, calls: list[LayerCall]) -> Iterator[LayerCall]:
 
 
 def _dropout_in(before: list[LayerCall]) -> tuple[keras.Layer | None, keras.Layer | None]:
-    linear = None
+    linear, activated = None, False
     for call in before:
         layer = call.layer
         if type(layer) in _DROPOUTS:
-            if layer.rate > 0:
+            if 0 < layer.rate < 1:
                 return layer, linear
-        elif linear is None and type(layer) in _LINEAR and _is_linear(layer):
+        elif isinstance(layer, _MOVING):
+            continue
+        elif _scales_with_its_input(layer):
+            activated = True
+        elif linear is None and not activated and type(layer) in _LINEAR and _is_linear(layer):
             linear = layer
-        elif not (isinstance(layer, _MOVING) or _scales_with_its_input(layer)):
+        else:
             break
     return None, None
 

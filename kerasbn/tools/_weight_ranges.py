@@ -25,8 +25,9 @@ class Range(NamedTuple):
     Attributes:
         largest: Largest absolute weight.
         channels: Number of output channels.
-        narrowest: Largest absolute weight of the channel where it is smallest, divided by
-            `largest`. Channels of zeros do not count, because zero has no rounding error.
+        narrowest: Smallest range of a channel, divided by `largest`. The range of a channel is its
+            largest absolute weight. Channels of zeros do not count, because zero has no rounding
+            error.
     """
 
     largest: float

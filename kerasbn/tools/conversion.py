@@ -33,6 +33,7 @@ _OWN_OPTIONS = {
 }
 # Arguments that decide which weights a layer has, so a conversion cannot change them.
 _OF_WEIGHTS = ("axis", "center", "scale")
+_OF_LAYER = ("name", "dtype", "trainable", "activity_regularizer")
 _Where = Callable[[keras.Layer], bool]
 
 
@@ -72,7 +73,8 @@ def from_keras(model: keras.Model, *, where: _Where | None = None, **options: An
         where: Function that takes a batch norm of `model` and returns whether to convert it.
             Default `None`: every batch norm is converted.
         **options: Arguments of `BatchNorm` for the converted layers, except `axis`, `center` and
-            `scale`, which decide on the weights.
+            `scale`, which decide on the weights. Each layer keeps its `name`, `dtype` and
+            `trainable`.
 
     Returns:
         The new model. If there is nothing to convert, `model` itself, with a warning.
@@ -140,6 +142,11 @@ def _check_options(options):
                 f"{name}={value!r}. `axis`, `center` and `scale` decide which weights a batch norm "
                 "has. To change them, build a new model."
             )
+        if name in _OF_LAYER:
+            raise ValueError(
+                f"Expected options of batch normalization. Received: {name}={value!r}. Each "
+                f"converted layer keeps its own `{name}`."
+            )
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {close[0]}?" if close else f"Choose from: {', '.join(known)}."
@@ -175,7 +182,8 @@ def _convert(
 ) -> keras.Model:
     """Rebuilds a model with `swap(config)` in place of each chosen layer of `kinds`.
 
-    `swap` sets the options of these names. A layer that makes a batch norm itself lacks them.
+    `options` are the names of the options that `swap` sets. They show whether a layer that makes
+    its batch norms itself ignored the swap.
     """
     check_graph(model)
     norms = [layer for layer in all_layers(model) if type(layer) in kinds]
@@ -218,7 +226,10 @@ def _convert(
 
 
 def _chosen_by_name(layer, kinds, chosen):
-    """Whether to swap the batch norms inside a layer, by name, as its configuration has no more."""
+    """Maps the name of each batch norm inside a layer to whether it is swapped.
+
+    The layer's configuration identifies its inner layers only by name.
+    """
     decisions: dict[str, bool] = {}
     for inner in all_layers(layer):
         if type(inner) in kinds:

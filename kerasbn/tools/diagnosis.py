@@ -59,7 +59,7 @@ def diagnose(
         shared                            one batch norm for calls with different statistics
         small batches                     too few values per feature for a variance
         dropout before norm               variance that dropout raises in training only
-        lagging averages                  moving averages that are mostly old values
+        lagging averages                  moving averages with values from before training
         other statistics                  moving averages that are not those of the data
         mask ignored                      padding that counts in the statistics
         dead channels                     gamma near zero
@@ -87,8 +87,10 @@ def diagnose(
         `report.frame()` is a pandas DataFrame, and `report.plot()` draws it.
 
     Raises:
-        ValueError: If the model has no batch norm, is not built or has no `call`. If there is no
-            data, or if it does not fit the model.
+        ValueError: If the model has no batch norm, is not built or has no `call`, or if all its
+            batch norms override `call` or are not used by it. If there is no data, if it does not
+            fit the model, or if every batch has NaN or infinity. If there are fewer batches than
+            `steps`, or endless ones without `steps`. If `batch_size` is given for batches.
 
     Examples:
         >>> import keras, kerasbn, numpy as np
@@ -139,16 +141,9 @@ def _report(model: keras.Model, every: list[keras.Layer], found: Measurements) -
     cause = cause_of(layers)
     known = [finding for finding in findings if finding is not None]
     if all(finding.severity == "info" for finding in known):
-        known += filter(
-            None,
-            [
-                _findings.gap_without_cause(
-                    found.gap if "recalibrated" in found.scores else None,
-                    _findings.limit(found.examples),
-                    cause,
-                )
-            ],
-        )
+        gap = found.gap if "recalibrated" in found.scores else None
+        finding = _findings.gap_without_cause(gap, _findings.limit(found.examples), cause)
+        known += [] if finding is None else [finding]
     return Diagnosis(
         model=model.name,
         findings=by_severity(known),
@@ -201,10 +196,16 @@ def _of_layer(
             np.array([call.variance for call in of_calls]),
             layer.epsilon,
         ),
-        _findings.small_batch(name, layer.values_per_batch, layer.features, len(m.shape)),
-        _dropout(m, layer, found),
+        None if layer.frozen else _dropout(m, layer, found),
     ]
-    if not any(causes):  # otherwise these are the reasons of the drift
+    explained = any(causes)  # otherwise the drift needs a finding of its own
+    if not layer.frozen:
+        small = _findings.small_batch(name, layer.values_per_batch, layer.features, len(m.shape))
+        causes.append(small)
+        # Few values shift a variance, but not by as much as a severe drift. One value has none.
+        mild = layer.drift <= _findings.SEVERE_DRIFT or layer.values_per_batch < 2
+        explained |= small is not None and mild
+    if not explained:
         causes.append(
             lagging
             or _findings.drifted(name, layer.drift, largest, layer.mean_shift, layer.variance_ratio)
@@ -254,7 +255,8 @@ def _mask(m: NormMeasurement, layer: LayerDiagnosis, found: Measurements) -> Fin
             found.masks[id(maker)] for maker in m.around.makes_mask if id(maker) in found.masks
         ]
     for maker in makers:
-        if maker.positions == m.shape[1]:  # otherwise the positions are not those of the mask
+        # Otherwise the positions are not those of the mask, or their number is unknown.
+        if maker.positions is not None and maker.positions == m.shape[1]:
             dropping = m.around.drops_mask if m.around else None
             return _findings.mask_ignored(
                 layer.layer,

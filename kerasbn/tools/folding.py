@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 
 import keras
+import numpy as np
 
 from kerasbn._keras_private import all_layers
 from kerasbn.tools._folded_weights import (
@@ -235,8 +236,11 @@ class _Planner:
         step = Step(back, *scale_and_shift(norm))
         layers = {id(layer): layer for layer in layers}
         for key, layer in layers.items():
-            if not fits(layer, folded_weights(layer, [*self.steps.get(key, []), step])):
-                why = f"the weights of {self._name(layer)} would leave the range of its dtype"
+            weights = folded_weights(layer, [*self.steps.get(key, []), step])
+            if not fits(layer, weights):
+                unknown = any(np.isnan(value).any() for value in weights.values())
+                fault = "be NaN" if unknown else "leave the range of its dtype"
+                why = f"the weights of {self._name(layer)} would {fault}"
                 return self._keep(norm, why)
         for key in layers:
             self.steps.setdefault(key, []).append(step)
@@ -326,7 +330,7 @@ def _input_dtypes(call):
     """The dtypes of the tensors that enter a call and the wrappers around it."""
     found = set()
     for layer in (call.layer, *call.wrappers):
-        with contextlib.suppress(AttributeError):  # `TimeDistributed` calls no `__call__`
+        with contextlib.suppress(AttributeError):  # `TimeDistributed` runs `call` itself
             # `input` is a list if there is a mask.
             found.add(keras.tree.flatten(layer.input)[0].dtype)
     return found

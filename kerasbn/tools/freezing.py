@@ -195,7 +195,7 @@ def _compiled_again(model, norms):
     misfits = [
         each.name
         for each, before in zip(models, trained, strict=True)
-        if _trained(each) != before and each.compiled and each.optimizer.built
+        if _trained(each) != before and each.compiled and getattr(each.optimizer, "built", False)
     ]
     if misfits:
         warnings.warn(

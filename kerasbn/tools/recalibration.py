@@ -41,9 +41,9 @@ def recalibrate(
 
     During training, the moving averages lag behind the weights. With momentum 0.99, they still
     contain 37% of the initial statistics after 100 steps. `recalibrate` runs the data once through
-    the current model. Each batch norm normalizes with the statistics of its batch, as in training.
-    Everything else, such as dropout, is in inference mode. If a batch has m values of a feature,
-    the new statistics are
+    the current model. Each batch norm normalizes with the statistics of its batch, as in training,
+    but without the r and d of `renorm`. Everything else, such as dropout, is in inference mode. If
+    a batch has m values of a feature, the new statistics are
 
         moving_mean     = E[mean]               = sum m mean / sum m
         moving_variance = m/(m-1) E[variance]   = sum m variance / sum (m - 1)

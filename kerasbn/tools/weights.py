@@ -138,8 +138,13 @@ def _named(group: Node) -> str:
 
 
 def _warn_unused(model, path, unused):
-    # The file of a compiled model also contains the state of its optimizer.
-    paths = [node.path for node in unused if node.path.split("/")[-1] != "optimizer"]
+    # The file of a compiled model also contains the state of its optimizer. With mixed precision,
+    # this optimizer is inside another one.
+    paths = [
+        node.path
+        for node in unused
+        if not node.path.endswith(("optimizer", "optimizer/inner_optimizer"))
+    ]
     if paths:
         warnings.warn(
             f"Model '{model.name}' has no layer for {counted(len(paths), 'group')} of "
@@ -158,6 +163,8 @@ def _checked_path(path: str | os.PathLike[str]) -> Path:
     name = os.fspath(path)
     if path.is_dir():
         advice = "It is a folder."
+    elif name.endswith((".keras", ".h5", ".hdf5", *_ENDINGS)) and not path.exists():
+        raise FileNotFoundError(f"There is no weights file {name!r}. Check the path.")
     elif name.endswith(".keras"):
         advice = (
             "It holds a whole model. Load it with keras.models.load_model, and convert it with "
@@ -167,8 +174,6 @@ def _checked_path(path: str | os.PathLike[str]) -> Path:
         advice = _LEGACY
     elif not name.endswith(_ENDINGS):
         advice = "Save the weights with model.save_weights('model.weights.h5')."
-    elif not path.exists():
-        raise FileNotFoundError(f"There is no weights file {name!r}. Check the path.")
     else:
         return path
     raise ValueError(

@@ -167,7 +167,8 @@ class TestBadInput:
         [
             ({"momentun": 0.9}, r"Received: momentun=0\.9\. Did you mean momentum\?"),
             ({"ghost": 8}, "Received: ghost=8. Choose from: momentum, epsilon, .*statistics"),
-            ({"name": "bn"}, "Received: name='bn'. Choose from: "),
+            ({"name": "bn"}, "Received: name='bn'. Each converted layer keeps its own `name`"),
+            ({"dtype": "float32"}, "keeps its own `dtype`"),
             ({"axis": 1}, "Expected options that keep the weights.* Received: axis=1"),
             ({"scale": False}, "keep the weights.* Received: scale=False"),
             ({"momentum": 2}, "momentum is the weight of the old average.* momentum=2"),

@@ -46,9 +46,10 @@ def test_an_untrained_network_lags(name, capsys):
     assert report.passes == 3 + examined <= 3 + norms
     drifting = {each.layer for each in report.layers if each.drift > LIMIT}
     lagging = {each.layer for each in report.findings if each.fault == "lagging averages"}
-    # The last layers of InceptionV3 see one pixel per image.
+    # The last layers of InceptionV3 see one pixel per image, which explains a mild drift.
     small = {each.layer for each in report.findings if each.fault == "small batches"}
-    assert lagging == drifting - small != set()
+    assert drifting - small <= lagging <= drifting
+    assert lagging
     assert not {"training=True", "shared", "not finite", "mask ignored", "frozen"} & {
         finding.fault for finding in report.findings
     }

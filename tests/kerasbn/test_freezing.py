@@ -339,3 +339,10 @@ def test_the_examples_of_the_docstrings():
     results = doctest.testmod(freezing)
     assert results.attempted > 5
     assert results.failed == 0
+
+
+def test_a_model_that_was_compiled_without_an_optimizer():
+    model = network()
+    model.compile(optimizer=None, loss="mse")
+    kerasbn.freeze(model, affine=True)
+    assert not model.get_layer("bn").gamma.trainable

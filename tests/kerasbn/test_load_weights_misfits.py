@@ -272,3 +272,25 @@ def test_an_error_in_the_middle_of_loading_restores_the_model(saved, refused, mi
     with h5py.File(path, "a") as file:
         file["layers/stubborn/vars/0"][...] = 1000.0
     refused(stubborn(MIXTURES[mixture]), path, "Keras says: (.|\n)*too large")
+
+
+@pytest.mark.parametrize("name", ["typo.h5", "typo.keras", "typo.weights.h5"])
+def test_a_missing_file_is_missing_whatever_its_name(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match="Check the path"):
+        kerasbn.load_weights(network(), tmp_path / name)
+
+
+def test_the_optimizer_of_mixed_precision_needs_no_layer(tmp_path):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model, other = network(OURS), network(OURS)
+    finally:
+        keras.config.set_dtype_policy(before)
+    model.compile("adam", "mse")
+    model.fit(np.ones((4, 4)), np.ones((4, 2)), verbose=0)
+    model.save_weights(tmp_path / "model.weights.h5")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        kerasbn.load_weights(other, tmp_path / "model.weights.h5")
+    assert_same(other, model)

@@ -196,3 +196,15 @@ print("right on", len(jax.devices()))
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment
     )
     assert "right on 4" in done.stdout, done.stderr
+
+
+def test_other_platforms_only_get_the_plain_formula(features, monkeypatch):
+    """As with JAX_PLATFORMS=cuda, where JAX has no CPU backend."""
+
+    def no_cpu(backend=None):
+        raise RuntimeError(f"Unknown backend {backend}")
+
+    monkeypatch.setattr(jax, "devices", no_cpu)
+    x = jnp.asarray(features((8, 3)))
+    y, _ = kernels.batch_normalize(x, None, None, axes=(0,), epsilon=EPSILON)
+    np.testing.assert_allclose(y, reference.forward(x, epsilon=EPSILON)[0], atol=1e-5)

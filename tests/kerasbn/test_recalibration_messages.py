@@ -219,3 +219,9 @@ def test_one_model_after_another_causes_no_warning_of_retracing(tool):
     finally:
         tf.get_logger().removeHandler(handler)
     assert [record.getMessage() for record in records] == []
+
+
+def test_data_without_batches_is_told_to_make_some():
+    model = keras.Sequential([keras.Input((1,)), kerasbn.BatchNorm()])
+    with pytest.raises(ValueError, match=r"no axis for the examples.*\.batch\(32\)"):
+        kerasbn.recalibrate(model, iter([np.float32(1.0), np.float32(2.0)]))

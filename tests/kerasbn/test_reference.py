@@ -94,3 +94,9 @@ def test_parameters_of_several_axes_come_in_ascending_order(features):
     beta = np.arange(6.0).reshape(2, 3)
     y, _ = reference.forward(x, gamma=np.zeros((2, 3)), beta=beta, axis=(2, 1))
     np.testing.assert_array_equal(y, np.broadcast_to(beta, x.shape))
+
+
+@pytest.mark.parametrize("axis", [2, -3, (0, 5)])
+def test_an_axis_out_of_range_is_refused(axis):
+    with pytest.raises(ValueError, match=r"from -2 to 1 .* Received: axis"):
+        reference.forward(np.ones((3, 4)), axis=axis)

@@ -83,7 +83,7 @@ def status() -> Status:
 
 @functools.cache
 def load() -> Library | str:
-    """Loads the library, even if it is switched off. Returns it, or the reason why it can't."""
+    """Loads the library, even if it is switched off. Returns the reason if that fails."""
     path = sources.LIBRARY
     problem = _problem_of_file(path)
     if problem:

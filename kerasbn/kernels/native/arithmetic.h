@@ -5,7 +5,7 @@ batch_norm.c explains the algorithm and includes this file once for each combina
     REAL          float or double
     NAMED(name)   the name with a suffix for this combination
     BYTES         size of a vector register
-    TILE          vectors to work on at a time: as many as the registers hold
+    TILE          vectors to work on at a time: few enough for the registers of every processor
 
 BYTES and TILE do not change results, because each sum adds the same values in the same order. */
 

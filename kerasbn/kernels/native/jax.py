@@ -47,15 +47,22 @@ def suits(x: jax.Array, axes: tuple[int, ...]) -> bool:
     """Whether the native kernel can normalize x over `axes`.
 
     The other axes, those of the features, must be neighbours. XLA cannot divide a native call among
-    several CPU devices.
+    several CPU devices, which may belong to several processes.
     """
     kept = [a for a in range(x.ndim) if a not in axes]
     return (
         x.dtype in (jnp.float32, jnp.float64)
         and bool(kept)
         and kept[-1] - kept[0] + 1 == len(kept)
-        and len(jax.local_devices(backend="cpu")) == 1
+        and _has_one_cpu()
     )
+
+
+def _has_one_cpu():
+    try:
+        return len(jax.devices("cpu")) == 1
+    except RuntimeError:  # the user chose other platforms, as with JAX_PLATFORMS=cuda
+        return False
 
 
 def batch_normalize(

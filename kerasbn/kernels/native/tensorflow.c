@@ -221,7 +221,8 @@ static void compute_backward(Type type, TF_OpKernelContext *context) {
     b.x = input(&call, 1);
     b.gamma = input(&call, 2);
     b.layout = layout_of(&call, 1, 2);
-    /* dx comes before dy, because TensorFlow does not reuse memory that has a second user. */
+    /* Allocate dx before reading dy. input() holds a reference to dy, and TensorFlow reuses memory
+    only if nobody else holds one. */
     b.dx = output(&call, 0, 1, (const int[]){0}, 1);
     b.dy = input(&call, 0);
     b.pivot = input(&call, 3);
