@@ -46,10 +46,15 @@ def depths(trials: pd.DataFrame) -> str:
 def _values(column):
     """The values of a setting in words: all of a few, and the range of many numbers."""
     values = list(column.dropna().sort_values().unique())
-    words = [value if isinstance(value, str) else f"{value:g}" for value in values]
+    words = [value if isinstance(value, str) else _short(value) for value in values]
     if len(words) > 4 and not isinstance(values[0], str):
         words = [f"{words[0]} to {words[-1]}"]
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _short(number):
+    """A number with four digits, but whole numbers with all of them."""
+    return f"{number:g}" if number == int(number) else f"{number:.4g}"
 
 
 def save(path: Path, draw: Callable[[Axes], Axes], title: str, subtitle: str) -> Path:
