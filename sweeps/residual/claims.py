@@ -68,7 +68,8 @@ def branches_share_falls_with_depth(tables: StudyTables) -> Finding:
 def only_plain_networks_fail(tables: StudyTables) -> Finding:
     """Claim 40, from the final accuracy of the deepest networks, each at its best learning rate.
 
-    The best rate is the one with the highest median. A diverged run has an accuracy of 0.
+    The best rate is the one with the highest median. It is chosen from the same runs, which favors
+    all three branches. A diverged run has an accuracy of 0.
 
     Reproduced: plain networks stay below an accuracy of 0.2 (chance is 0.1), networks with batch
     norm reach at least 0.9, and SkipInit is at most 0.02 below batch norm.
@@ -119,7 +120,8 @@ def larger_rates_help_at_large_batches(tables: StudyTables) -> Finding:
     """Claim 41, from the best learning rate of each batch size, with batch norm and with SkipInit.
 
     The best rate is the one with the highest median of the final accuracy. The advantage of batch
-    norm is the ratio of its best rate to that of SkipInit. The grid has powers of two.
+    norm is the ratio of its best rate to that of SkipInit. The grid has powers of two. The table
+    also has the largest rates that train, which the rule does not use.
 
     Reproduced: the advantage is at least 4 at the largest batches, and at most 2 at the smallest.
     Depends on the part: only one of the two holds.

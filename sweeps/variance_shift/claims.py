@@ -23,7 +23,8 @@ def ratio_follows_formula(tables: StudyTables) -> Finding:
     1. The formula holds in a part of the network if the median over seeds is at most 0.1. Accuracy
     falls if it is lower at the lowest keep rate than without dropout. The shift is a cause of this
     if inference is less accurate than the same network with dropout and with the statistics of the
-    test batch, as in training, because no variance is shifted there.
+    test batch, as in training, because no variance is shifted there. This part is an addition to
+    the paper's claim.
 
     Reproduced: the formula holds in the first layer and in the later layers, accuracy falls, and
         the shift is a cause.
