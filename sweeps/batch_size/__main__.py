@@ -217,7 +217,9 @@ def draw(tables: Tables, folder: Path) -> list[Path]:
     def error(series, ax):
         ax = charts.value(series, ax, "batch_size", "test_error", log=True, worst=np.inf)
         ax.set(yscale="log", xlabel="examples per batch", ylabel="test error, percent")
+        limits = ax.get_ylim()
         ax.set_yticks([2, 5, 10, 20, 50, 100], ["2", "5", "10", "20", "50", "100"])
+        ax.set_ylim(limits)  # ticks beyond the errors would extend the axis
         ax.minorticks_off()
         return ax
 
