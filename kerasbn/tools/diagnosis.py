@@ -198,7 +198,7 @@ def _of_layer(
         ),
         None if layer.frozen else _dropout(m, layer, found),
     ]
-    explained = any(causes)  # otherwise the drift needs a finding of its own
+    explained = any(causes)  # otherwise the drift is reported, too
     if not layer.frozen:
         small = _findings.small_batch(name, layer.values_per_batch, layer.features, len(m.shape))
         causes.append(small)
