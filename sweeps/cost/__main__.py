@@ -17,6 +17,9 @@ neural networks faster" (2018), about the cost of a step. The other two claims a
 Tables in RESULTS_DIR/DATASET/cost/, one row per contender:
 
     layers.csv      a layer's training step: forward, backward, moving averages
+    batch_sizes.csv
+                    a layer's training step with batch sizes that TensorFlow knows, does not know,
+                    or gets new ones of at every call
     inference.csv   an inference pass of a layer or a network
     steps.csv       a training step of the depth study's networks and of LeNet
     memory.csv      the peak memory of a training step of ten convolutions
@@ -30,12 +33,14 @@ Layers get random numbers. Networks get images of the data set, so the folder be
 set. All tables are in one folder because readers compare them. Columns:
 
     backend         Keras backend (backends.csv only)
-    what            "layer", "dense net", "LeNet" or "conv net"; in applications.csv, the quantity
+    what            "layer", "layer by batch size", "dense net", "LeNet" or "conv net"; in
+                    applications.csv, the quantity
     size            shape of a layer's input, or number of a network's layers; in applications.csv,
                     the network
     shapes          for a layer: "tuned" if the kernels were chosen for the shape, else "held out"
     dtype           "float32" or "bfloat16"
-    mode            "graph" or "xla"; "eager" or "jit" for PyTorch and JAX; blank for copies
+    mode            "graph" or "xla"; "eager" or "jit" for PyTorch and JAX; blank for copies; in
+                    batch_sizes.csv "known", "unknown" (both in a graph) or "changing" (eager)
     contender       name of the contender
     median_microseconds
                     median time of a call; a layer's is divided by the 8 layers in the chain
@@ -45,7 +50,8 @@ set. All tables are in one folder because readers compare them. Columns:
                     median time of a call (applications.csv only)
     q1, q3          quartiles
     over_X          median ratio to contender X in the same round and mode; in graph mode if X does
-                    not run in the contender's mode; blank if X was not measured
+                    not run in the contender's mode; blank if X was not measured. over_known is the
+                    ratio to the same contender in mode "known"
     over_X_q1, over_X_q3
                     quartiles of the ratio
     rounds          number of rounds
@@ -63,13 +69,14 @@ from absl import flags as absl_flags
 
 from sweeps.harness.cli import command, flags, quick
 
-PARTS = ("layers", "inference", "nets", "memory", "applications", "backends")
+PARTS = ("layers", "batch_sizes", "inference", "nets", "memory", "applications", "backends")
 # Printed comparisons of kerasbn: by table and baseline, the columns that define a row.
 _SUMMARIES = {
     "layers": {
         "keras": ["shapes", "dtype", "mode"],
         "pytorch": ["rank", "shapes", "dtype", "mode"],
     },
+    "batch_sizes": {"keras": ["mode"], "known": ["mode"]},
     "inference": {"keras": ["what", "shapes", "dtype", "mode"], "plain": ["what", "mode"]},
     "steps": {"keras": ["what", "mode"], "plain": ["what", "mode"]},
     "memory": {"keras": ["what", "mode"], "plain": ["what", "mode"]},

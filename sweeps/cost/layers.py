@@ -26,6 +26,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import kerasbn
@@ -66,6 +67,33 @@ def training(shape: tuple[int, ...], dtype: str, chain: int = CHAIN) -> dict[Key
     return calls
 
 
+def batch_sizes(shape: tuple[int, ...], chain: int = CHAIN) -> dict[Key, Call]:
+    """The training steps of Keras's and kerasbn's layers, by what is known of the batch size.
+
+    Mode "known" is `training` in graph mode. In mode "unknown", TensorFlow traces one graph for
+    all batch sizes, as Keras's `fit` does. In mode "changing", nothing is compiled, and each call
+    takes `chain` batches of random sizes through one layer, on average of the given size.
+
+    Args:
+        shape: Shape of the layer's input.
+        chain: Number of layers in the chain, or of batches in mode "changing".
+
+    Returns:
+        Functions without arguments, by mode and name.
+    """
+    given = tuple(map(tf.constant, inputs(shape)))
+    most = 2 * shape[0] - 1
+    longest = tuple(map(tf.constant, inputs((most, *shape[1:]))))
+    calls = {}
+    for name in ("keras", "kerasbn"):
+        for mode, signature in (("known", None), ("unknown", _any_batch_size(*given))):
+            layers = [LAYERS[name](shape, "float32", position) for position in range(chain)]
+            calls[mode, name] = _training_step(layers, False, *given, signature)
+        layer = LAYERS[name](shape, "float32", 0)
+        calls["changing", name] = _changing_step(layer, chain, most, *longest)
+    return calls
+
+
 def inference(shape: tuple[int, ...], dtype: str, chain: int = CHAIN) -> dict[Key, Call]:
     """The contenders' inference passes, by mode and name.
 
@@ -94,10 +122,34 @@ class _Layer(NamedTuple):
     parameters: list[tf.Variable]
 
 
-def _training_step(layers, jit, x, dy):
+def _training_step(layers, jit, x, dy, signature=None):
+    step = tf.function(_step(layers), jit_compile=jit, input_signature=signature)
+
+    def call():
+        last, *outputs = step(x, dy)
+        last.numpy()  # waits for the end of the step, and copies only one number
+        return outputs
+
+    return call
+
+
+def _changing_step(layer, batches, most, x, dy):
+    step = _step([layer])
+    generator = np.random.default_rng(0)
+
+    def call():
+        for n in generator.integers(1, most, batches, endpoint=True):
+            last, *outputs = step(x[:n], dy[:n])
+        last.numpy()
+        return outputs
+
+    return call
+
+
+def _step(layers):
+    """A function of (x, dy). It returns a number of dx, then y, dx, and the other gradients."""
     parameters = [p for layer in layers for p in layer.parameters]
 
-    @tf.function(jit_compile=jit)
     def step(x, dy):
         with tf.GradientTape() as tape:
             tape.watch(x)
@@ -107,12 +159,11 @@ def _training_step(layers, jit, x, dy):
         dx, *others = tape.gradient(y, [x, *parameters], dy)
         return tf.reshape(dx, [-1])[0], y, dx, *others
 
-    def call():
-        last, *outputs = step(x, dy)
-        last.numpy()  # waits for the end of the step, and copies only one number
-        return outputs
+    return step
 
-    return call
+
+def _any_batch_size(*tensors):
+    return [tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype) for tensor in tensors]
 
 
 def _inference_pass(layers, jit, x, times=1):

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from sweeps.cost import applications, backends, layers, memory, networks, ratios
-from sweeps.cost.shapes import CHAIN, HELD_OUT, TUNED
+from sweeps.cost.shapes import BY_BATCH_SIZE, CHAIN, HELD_OUT, TUNED
 from sweeps.harness import timing
 from sweeps.harness.data import Dataset
 from sweeps.harness.errors import UserError
@@ -43,7 +43,7 @@ def work(
 
     Args:
         parts: Parts to measure, from `sweeps.cost.__main__.PARTS`.
-        shapes: Shapes of the layer's input. Empty means all shapes in `sweeps.cost.shapes`.
+        shapes: Shapes of the layer's input. Empty means those in `sweeps.cost.shapes`.
         dtypes: Dtypes of the layer.
         dataset: Data set for the networks.
         budget: Limits on each measurement.
@@ -60,6 +60,7 @@ def work(
             "--parts=backends needs JAX or PyTorch, and neither is installed. Install one of them, "
             "for example with pip install jax."
         )
+    by_batch_size = shapes or BY_BATCH_SIZE
     shapes = shapes or [*TUNED, *HELD_OUT]
     seconds = budget.seconds
     every: dict[str, list[tuple[str, float, Callable[[], Rows]]]] = {
@@ -67,6 +68,10 @@ def work(
             (f"layer, {name(shape)}, {dtype}", seconds + 6, partial(_layer, shape, dtype, budget))
             for dtype in dtypes
             for shape in shapes
+        ],
+        "batch_sizes": [
+            (f"batch sizes, {name(shape)}", seconds + 8, partial(_batch_sizes, shape, budget))
+            for shape in by_batch_size
         ],
         "inference": [
             (
@@ -114,6 +119,13 @@ def name(shape: tuple[int, ...]) -> str:
 def _layer(shape, dtype, budget) -> Rows:
     seconds = _time(layers.training(shape, dtype), budget.seconds, budget)
     return {"layers": _layer_rows(seconds, ("keras", "pytorch"), shape, dtype)}
+
+
+def _batch_sizes(shape, budget) -> Rows:
+    seconds = _time(layers.batch_sizes(shape), budget.seconds, budget)
+    columns = {"what": "layer by batch size", "size": name(shape), "dtype": "float32"}
+    over = {"over": ("keras",), "over_modes": ("known",)}
+    return {"batch_sizes": ratios.rows(seconds, "microseconds", 1e6 / CHAIN, **over, **columns)}
 
 
 def _pass(shape, dtype, budget) -> Rows:

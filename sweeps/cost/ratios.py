@@ -17,6 +17,7 @@ def rows(
     unit: str,
     scale: float,
     over: tuple[str, ...],
+    over_modes: tuple[str, ...] = (),
     **columns: Any,
 ) -> list[dict[str, Any]]:
     """One row per mode and contender.
@@ -28,6 +29,7 @@ def rows(
         over: Baselines to divide by. A contender is divided by the baseline in its own mode. If
             the baseline does not run in that mode, its graph mode is used, or else its only mode.
             PyTorch, for example, runs neither in graph mode nor with XLA.
+        over_modes: Modes to divide by. A contender is divided by itself in that mode.
         columns: Leading columns, the same in all rows.
     """
     made = []
@@ -37,6 +39,9 @@ def rows(
         for other in over:
             key = _same_mode(samples, mode, other)
             ratios = taken / samples[key] if key else np.array([np.nan])
+            row |= _quartiles(ratios, (f"over_{other}", f"over_{other}_q1", f"over_{other}_q3"))
+        for other in over_modes:
+            ratios = taken / samples[other, contender]
             row |= _quartiles(ratios, (f"over_{other}", f"over_{other}_q1", f"over_{other}_q3"))
         made.append({**row, "rounds": len(taken)})
     return made

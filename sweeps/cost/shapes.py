@@ -23,6 +23,8 @@ HELD_OUT = (
     *[(128, 7, 7, 512), (32, 28, 28, 96), (256, 14, 14, 24)],
     *[(800, 1), (200, 3), (4096, 10), (100, 2000), (33, 127), (37, 13, 11, 7), (1, 64, 64, 16)],
 )
+# Shapes at which known, unknown and changing batch sizes are compared: small and large inputs.
+BY_BATCH_SIZE = ((33, 127), (500, 100), (128, 1024), (37, 13, 11, 7), (32, 28, 28, 96))
 
 
 class Weights(NamedTuple):

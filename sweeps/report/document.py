@@ -105,18 +105,18 @@ def summary(decided: Sequence[Decided]) -> str:
             others.setdefault(each.folder.parent.name, []).append(each)
     return " ".join(
         [
-            _counts("Of", list(first.values())),
-            *(_counts(f"On {name}, of", some) for name, some in others.items()),
+            _counts("", list(first.values())),
+            *(_counts(f" on {name}", some) for name, some in others.items()),
         ]
     )
 
 
-def _counts(lead, decided):
+def _counts(where, decided):
     counts = collections.Counter(kind(each.finding.verdict) for each in decided)
     return (
-        f"{lead} {counted(len(decided), 'claim')}, {counts[claims.REPRODUCED]} are reproduced, "
-        f"{counts[claims.DEPENDS]} are partly reproduced, {counts[claims.NOT_REPRODUCED]} are not "
-        f"reproduced, and {counts[claims.UNDECIDED]} are undecided."
+        f"{counted(len(decided), 'claim')}{where}: {counts[claims.REPRODUCED]} reproduced, "
+        f"{counts[claims.DEPENDS]} partly reproduced, {counts[claims.NOT_REPRODUCED]} not "
+        f"reproduced, {counts[claims.UNDECIDED]} undecided."
     )
 
 

@@ -302,7 +302,7 @@ def test_the_report_has_a_verdict_for_each_data_set(tmp_path):
     rows = [row for row in text.splitlines() if row.startswith("| 1 |") and "**" in row]
     datasets = [row.partition("--dataset=")[2].partition("`")[0] for row in rows]
     assert datasets == ["mnist", "fashion_mnist"]
-    assert "On fashion_mnist, of 2 claims, 0 are reproduced" in text
+    assert "2 claims on fashion_mnist: 0 reproduced" in text
 
 
 def test_published_tables_are_never_replaced(tmp_path):

@@ -60,6 +60,27 @@ def test_contenders_compute_batch_norm_and_its_gradients(shape, dtype, tolerance
             assert_close(actual.reshape(desired.shape), desired, tolerance)
 
 
+@pytest.mark.parametrize("shape", [(16, 5), (4, 3, 3, 5)])
+def test_contenders_compute_batch_norm_with_every_batch_size(shape):
+    calls = layers.batch_sizes(shape, chain=1)
+    assert set(calls) == {
+        (mode, name) for mode in ("known", "unknown", "changing") for name in ("keras", "kerasbn")
+    }
+    sizes = np.random.default_rng(0).integers(1, 2 * shape[0] - 1, 3, endpoint=True)
+    assert len(set(sizes)) == 3
+    gamma, beta, *_ = shapes.weights(5, 0)
+    for (mode, _), call in calls.items():
+        for size in sizes:
+            if mode == "changing":
+                x, dy = (each[:size] for each in shapes.inputs((2 * shape[0] - 1, *shape[1:])))
+            else:
+                x, dy = shapes.inputs(shape)
+            y, cache = reference.forward(x, gamma, beta, shapes.EPSILON)
+            expected = (y, *reference.backward(dy, cache))
+            for actual, desired in zip(call(), expected, strict=True):
+                assert_close(actual.numpy(), desired, 1e-4)
+
+
 def _float32(tensor):
     return tf.cast(tensor, "float32") if tf.is_tensor(tensor) else tensor.detach().float()
 
@@ -140,6 +161,9 @@ def test_ratios_are_taken_within_rounds_and_modes():
     assert rows.over_pytorch["graph", "kerasbn"] == pytest.approx(1 / 6)
     assert (rows["size"] == "8x3").all()
     assert (rows.rounds == 3).all()
+    own = {key: samples[key] for key in samples if key[1] == "kerasbn"}
+    by_mode = pd.DataFrame(ratios.rows(own, "seconds", 1.0, over=(), over_modes=("graph",)))
+    assert by_mode.over_graph.tolist() == [1, 0.5]
     alone = ratios.rows({("graph", "relu"): np.ones(3)}, "seconds", 1.0, over=("keras",))
     assert np.isnan(alone[0]["over_keras"])
 
@@ -216,13 +240,26 @@ def test_inference_has_a_table_of_its_own():
     assert contenders(inference) == CONTENDERS
 
 
+def test_batch_sizes_have_a_table_of_their_own():
+    budget = parts.Budget(seconds=0.0, rounds=2, threads=1)
+    (_, _, measure), *others = parts.work(["batch_sizes"], [(8, 3)], ["float32"], None, budget)
+    assert others == []
+    tables = {name: pd.DataFrame(rows) for name, rows in measure().items()}
+    assert list(tables) == ["batch_sizes"]
+    table = tables["batch_sizes"].set_index(["mode", "contender"])
+    assert (table.over_keras[:, "keras"] == 1).all()
+    assert (table.over_known["known"] == 1).all()
+    assert (table.over_known > 0).all()
+    assert (table["size"] == "8x3").all()
+
+
 @pytest.mark.parametrize(
     ("flag", "told"),
     [
         ("--shape=500", "2 to 4 positive whole numbers"),
         ("--shape=8x0", "2 to 4 positive whole numbers"),
         ("--seconds=nan", "finite"),
-        ("--parts=training", "layers|inference|nets|memory|applications|backends"),
+        ("--parts=training", "layers|batch_sizes|inference|nets|memory|applications|backends"),
     ],
 )
 def test_bad_input(flag, told):
