@@ -27,7 +27,7 @@ _CONTENDERS = {
 def draw(name: str, rows: pd.DataFrame, folder: Path) -> list[Path]:
     """Draws the charts of a table and returns their paths.
 
-    Layers are drawn by shape and networks by depth. The tables memory and batch_sizes need no chart.
+    Layers are drawn by shape and networks by depth. The memory and the batch sizes need no chart.
 
     Args:
         name: Name of the table.
