@@ -68,11 +68,11 @@ def pytest_collection_modifyitems(config, items):
     every = 1 if config.getoption("--full") else config.getoption("--full-sample")
     left_out = set(slow) - set(slow[::every] if every else [])
     config.hook.pytest_deselected(items=[item for item in slow if item in left_out])
-    # The other backends' runs come first: they are the longest tests, and at the end short tests
-    # keep all workers busy.
+    # The longest files come first, so that short ones keep all workers busy at the end.
+    longest = ("test_backends.py", "test_studies.py", "test_pool.py")
     items[:] = sorted(
         (item for item in items if item not in left_out),
-        key=lambda item: item.path.name != "test_backends.py",
+        key=lambda item: (*longest, item.path.name).index(item.path.name),
     )
 
 

@@ -81,16 +81,16 @@ def batch_sizes(shape: tuple[int, ...], chain: int = CHAIN) -> dict[Key, Call]:
     Returns:
         Functions without arguments, by mode and name.
     """
-    given = tuple(map(tf.constant, inputs(shape)))
-    most = 2 * shape[0] - 1
-    longest = tuple(map(tf.constant, inputs((most, *shape[1:]))))
+    x, dy = map(tf.constant, inputs(shape))
+    any_batch_size = [tf.TensorSpec((None, *shape[1:]), x.dtype)] * 2
+    longest = list(map(tf.constant, inputs((2 * shape[0] - 1, *shape[1:]))))
     calls = {}
     for name in ("keras", "kerasbn"):
-        for mode, signature in (("known", None), ("unknown", _any_batch_size(*given))):
+        for mode, signature in (("known", None), ("unknown", any_batch_size)):
             layers = [LAYERS[name](shape, "float32", position) for position in range(chain)]
-            calls[mode, name] = _training_step(layers, False, *given, signature)
+            calls[mode, name] = _training_step(layers, False, x, dy, signature)
         layer = LAYERS[name](shape, "float32", 0)
-        calls["changing", name] = _changing_step(layer, chain, most, *longest)
+        calls["changing", name] = _changing_step(layer, chain, *longest)
     return calls
 
 
@@ -133,12 +133,12 @@ def _training_step(layers, jit, x, dy, signature=None):
     return call
 
 
-def _changing_step(layer, batches, most, x, dy):
+def _changing_step(layer, batches, x, dy):
     step = _step([layer])
     generator = np.random.default_rng(0)
 
     def call():
-        for n in generator.integers(1, most, batches, endpoint=True):
+        for n in generator.integers(1, x.shape[0], batches, endpoint=True):
             last, *outputs = step(x[:n], dy[:n])
         last.numpy()
         return outputs
@@ -160,10 +160,6 @@ def _step(layers):
         return tf.reshape(dx, [-1])[0], y, dx, *others
 
     return step
-
-
-def _any_batch_size(*tensors):
-    return [tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype) for tensor in tensors]
 
 
 def _inference_pass(layers, jit, x, times=1):

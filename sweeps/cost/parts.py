@@ -123,9 +123,17 @@ def _layer(shape, dtype, budget) -> Rows:
 
 def _batch_sizes(shape, budget) -> Rows:
     seconds = _time(layers.batch_sizes(shape), budget.seconds, budget)
-    columns = {"what": "layer by batch size", "size": name(shape), "dtype": "float32"}
-    over = {"over": ("keras",), "over_modes": ("known",)}
-    return {"batch_sizes": ratios.rows(seconds, "microseconds", 1e6 / CHAIN, **over, **columns)}
+    rows = ratios.rows(
+        seconds,
+        "microseconds",
+        1e6 / CHAIN,
+        over=("keras",),
+        over_modes=("known",),
+        what="layer by batch size",
+        size=name(shape),
+        dtype="float32",
+    )
+    return {"batch_sizes": rows}
 
 
 def _pass(shape, dtype, budget) -> Rows:
@@ -135,7 +143,7 @@ def _pass(shape, dtype, budget) -> Rows:
 
 def _net(network, dataset, budget) -> Rows:
     steps, passes = networks.contenders(network, dataset)
-    columns = {"what": network.what, "size": str(network.size)}
+    columns: dict[str, Any] = {"what": network.what, "size": str(network.size)}
     tables = {"steps": (steps, columns), "inference": (passes, {**columns, "shapes": ""})}
     return {
         table: ratios.rows(
@@ -152,7 +160,11 @@ def _net(network, dataset, budget) -> Rows:
 
 def _memory(budget) -> Rows:
     held = memory.measure(budget.threads)
-    columns = {"what": "conv net", "size": str(networks.CONVOLUTIONS), "dtype": "float32"}
+    columns: dict[str, Any] = {
+        "what": "conv net",
+        "size": str(networks.CONVOLUTIONS),
+        "dtype": "float32",
+    }
     rows = ratios.rows(held, "mebibytes", 2.0**-20, over=("keras", "plain"), **columns)
     return {"memory": rows}
 
