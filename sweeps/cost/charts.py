@@ -103,7 +103,7 @@ def multiples(rows: pd.DataFrame, ax: Axes, over: str) -> Axes:
     ax.set_ylim(-0.5, len(sizes) - 0.5)
     ax.set_xscale("log")
     low, high = ax.get_xlim()
-    narrow = high < 4 * low  # 1, 2 and 5 would leave one or two ticks
+    narrow = high < 10 * low  # 1, 2 and 5 would leave one to three ticks
     ax.xaxis.set_major_locator(
         MaxNLocator(8, steps=[1, 2, 5, 10]) if narrow else LogLocator(subs=(1.0, 2.0, 5.0))
     )

@@ -328,7 +328,7 @@ def test_networks_are_drawn_in_milliseconds_by_depth(ax):
     assert ax.get_ylabel() == "milliseconds per inference pass"
 
 
-@pytest.mark.parametrize("ratios", [(0.7, 1.2), (0.05, 1.4)])
+@pytest.mark.parametrize("ratios", [(0.7, 1.2), (0.28, 1.47), (0.05, 1.4)])
 def test_the_axis_of_a_chart_has_several_ticks_and_the_legend_is_left_to_the_figure(ratios):
     rows = pd.DataFrame(
         {
