@@ -120,7 +120,7 @@ def _words(name, value, exact):
     if name == "target_accuracy":
         shown = f"{100 * value:g}%"
     elif isinstance(value, float):
-        shown = repr(float(value)) if exact else f"{value:.4g}"
+        shown = repr(float(value)).removesuffix(".0") if exact else f"{value:.4g}"
     else:
         shown = value if isinstance(value, str) else f"{value:,}"
     return _WORDS.get(name, name.removeprefix("bn_").replace("_", " ") + " {}").format(shown)

@@ -64,20 +64,28 @@ function bySeries(labels, channel) {
 
 const places = new Map(); // from a chart's element to {make, width, view}
 
+// How many entries of a legend fit into a row. Otherwise, a long legend shrinks the whole chart.
+function legendColumns(labels, width) {
+  const longest = Math.max(0, ...labels.map((label) => label.length));
+  return Math.max(1, Math.min(labels.length, Math.floor(width / (7 * longest + 30))));
+}
+
 // Draws a chart into an element, and draws it again when the element's width changes.
-// `make` is a function of the width in pixels that returns a specification.
-async function draw(id, make) {
+// `make` is a function of the width in pixels that returns a specification, and `labels` are those
+// of the legend.
+async function draw(id, make, labels) {
   const place = document.getElementById(id);
   const state = places.get(place) ?? {};
   if (!places.has(place)) new ResizeObserver(() => redraw(place)).observe(place);
   const turn = (state.turn ?? 0) + 1;
-  Object.assign(state, { make, turn, width: place.clientWidth });
+  Object.assign(state, { make, labels, turn, width: place.clientWidth });
   places.set(place, state);
   if (!state.width) return; // not visible, will be drawn when it is
   const spec = { $schema: "https://vega.github.io/schema/vega-lite/v6.json", ...make(state.width) };
   const holder = element("div");
   const found = await vegaEmbed(holder, spec, {
-    renderer: "svg", actions: false, config: CONFIG,
+    renderer: "svg", actions: false,
+    config: { ...CONFIG, legend: { ...CONFIG.legend, columns: legendColumns(labels, state.width) } },
     tooltip: { theme: "custom" },
   });
   if (state.turn !== turn) return found.finalize();
@@ -88,7 +96,7 @@ async function draw(id, make) {
 
 function redraw(place) {
   const state = places.get(place);
-  if (Math.abs(place.clientWidth - state.width) > 8) draw(place.id, state.make);
+  if (Math.abs(place.clientWidth - state.width) > 8) draw(place.id, state.make, state.labels);
 }
 
 // A layer with the 95% intervals of medians. Ends beyond the budget are cut off there.
@@ -175,4 +183,4 @@ function headline(width) {
   };
 }
 
-if (values.headline.length) draw("headline-chart", headline);
+if (values.headline.length) draw("headline-chart", headline, values.arms);

@@ -45,14 +45,18 @@ function choose(chosen) {
   show();
 }
 
-// The group to begin with: the deepest networks with the most trials in both arms.
+// The group to begin with: of the experiments with several depths, the networks with the most trials
+// in both arms, and the deepest of these.
 function first() {
+  const axes = Object.keys(AXES);
+  const alike = (group, names) => groups.filter((other) => experimentOf(other) === experimentOf(group) && fits(other, group, names));
   const normed = groups.filter((group) => group.arm === values.arms[1]);
-  const count = (group) => groups
-    .filter((other) => experimentOf(other) === experimentOf(group) && fits(other, group))
-    .reduce((sum, other) => sum + other.trials.length, 0);
-  const counted = (normed.length ? normed : groups).map((group) => ({ group, count: count(group) }));
-  return counted.sort((a, b) => b.count - a.count || b.group.depth - a.group.depth)[0].group;
+  const ranked = (normed.length ? normed : groups).map((group) => ({
+    group,
+    several: valuesOf("depth", alike(group, axes.filter((name) => name !== "depth"))).length > 1,
+    count: alike(group, axes).reduce((sum, other) => sum + other.trials.length, 0),
+  }));
+  return ranked.sort((a, b) => b.several - a.several || b.count - a.count || b.group.depth - a.group.depth)[0].group;
 }
 
 function show() {
@@ -137,12 +141,12 @@ function drawCurves(shown) {
   const log = choices.elements.log.checked && losses.every((row) => row.loss > 0);
   draw("loss-chart", losses.length
     ? lines(losses, labels, "loss", "training loss", log ? { type: "log", nice: false } : { zero: false }, false)
-    : nothing("No training loss was recorded for these trials."));
+    : nothing("No training loss was recorded for these trials."), labels);
   const accuracies = rowsOf(shown, "accuracy", "accuracy");
   at("no-accuracy").hidden = accuracies.length > 0;
   at("accuracy-chart").hidden = !accuracies.length;
   at("accuracy-title").textContent = `Accuracy on the ${shown[0].settings["evaluated on"] ?? "test"} set`;
-  if (accuracies.length) draw("accuracy-chart", lines(accuracies, labels, "accuracy", "accuracy", { zero: false }, true));
+  if (accuracies.length) draw("accuracy-chart", lines(accuracies, labels, "accuracy", "accuracy", { zero: false }, true), labels);
 }
 
 const nothing = (text) => (width) => ({
@@ -186,7 +190,7 @@ function drawSteps(experiment, here) {
       ]),
       { data: { values: absent }, mark: { type: "text", angle: 270, align: "left", dx: 6, color: "var(--faint)", fontSize: 11 }, encoding: { x, xOffset, y: { datum: scale.domain[0] }, text: { field: "text" } } },
     ],
-  }));
+  }), labels);
 }
 
 function tabulate(shown) {

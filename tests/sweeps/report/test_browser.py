@@ -25,12 +25,13 @@ WIDE, NARROW = (1400, 900), (390, 844)
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """The page of a folder with the depth study on two data sets.
+    """The page of a folder with the depth study on two data sets, and the batch sizes on the first.
 
     The second data set has one seed, of two layers at a rate of 0.01 and three layers at 0.003.
     """
     results = tmp_path_factory.mktemp("results")
     copy_of_depth(results)
+    shutil.copytree(TRACKED / "mnist" / "batch_size", results / "mnist" / "batch_size")
     trials_path = copy_of_depth(results, "mnist_5k") / "trials.csv"
     trials = pd.read_csv(trials_path, dtype=str)
     trials = trials[(trials.seed == "0") & trials.depth.isin(["2", "3"])]
@@ -213,6 +214,18 @@ def test_the_explorer_shows_other_trials_for_other_choices(open_page):
         ".map(cell => cell.textContent)",
     )
     assert sorted(ids) == sorted(shallow.trial_id)
+
+
+def test_a_long_legend_does_not_shrink_a_chart(open_page):
+    driver = open_page("#explorer", NARROW)
+    choose(driver, "choices", depth="3")
+    choose(driver, "choices", experiment="batch size: budget 40 steps")
+    wait(lambda: "ghost batches of 16" in text(driver, "#accuracy-chart"))
+    assert "16.0" not in text(driver, "#accuracy-chart")
+    for chart in ("loss", "accuracy", "steps"):
+        svg = f"document.querySelector('#{chart}-chart svg')"
+        scale = f"return {svg}.getBoundingClientRect().width / {svg}.viewBox.baseVal.width"
+        assert run(driver, scale) > 0.9
 
 
 def test_hovering_a_curve_names_its_trial(open_page):
