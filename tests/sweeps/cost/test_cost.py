@@ -384,7 +384,7 @@ def test_first_calls_are_measured_in_new_processes(monkeypatch):
     for samples in found.values():
         assert [arm for _, arm in samples] == ["plain", "keras", "kerasbn"]
         assert all(sample > 0 for (sample,) in samples.values())
-    # Not the memory of this process, which a child inherits until `exec`.
+    # The memory of this process does not count. A child has it until `exec`.
     held = np.ones(2**28)
     again = applications.measure_first("MobileNetV2", threads=1)
     for which in (found, again):
