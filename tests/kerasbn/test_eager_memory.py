@@ -40,11 +40,14 @@ def train(layer, batch_sizes):
 def test_memory_stays_flat(kind, caplog):
     layer = kind()
     layer.build((None, 32))
+    growth = []
     with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
         warnings.simplefilter("error")
         train(layer, range(1000, 1030))  # the largest tensors come first
-        before = resident_memory()
-        train(layer, range(601, 901))
-        grown = resident_memory() - before
-    assert grown < 4 * MEBIBYTE
+        for first in (601, 701, 801):
+            before = resident_memory()
+            train(layer, range(first, first + 100))
+            growth.append(resident_memory() - before)
+    # Memory kept for each batch size grows in every round, and a fragmented heap in some.
+    assert min(growth) < MEBIBYTE, growth
     assert not [r.message for r in caplog.records if r.levelno >= logging.WARNING]
