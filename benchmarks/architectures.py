@@ -173,7 +173,7 @@ def norms_of(model: keras.Model) -> list[keras.Layer]:
     return [layer for layer in all_layers(model) if isinstance(layer, NORMS)]
 
 
-def swap(name: str, original: keras.Model, dtype: str) -> tuple[keras.Model, str]:
+def swap(name: str, original: keras.Model) -> tuple[keras.Model, str]:
     """The network with `BatchNorm`, and how it was swapped in."""
     try:
         return kerasbn.from_keras(original), "from_keras"
@@ -181,7 +181,7 @@ def swap(name: str, original: keras.Model, dtype: str) -> tuple[keras.Model, str
         if "makes its BatchNormalization" not in str(error):
             raise
     with mock.patch.object(keras.layers, "BatchNormalization", kerasbn.BatchNorm):
-        model = build(name, dtype)
+        model = build(name, original.dtype)
     model.set_weights(original.get_weights())
     return model, "class"
 
@@ -302,24 +302,24 @@ def measure(name: str) -> dict[str, Any]:
     truth = build(name, "float64")
     truth.set_weights(original.get_weights())
     expected = _outputs(truth, images)
-    converted, swapped_by = swap(name, truth, "float64")
-    row: dict[str, Any] = {"swapped_by": swapped_by, "norms": len(norms_of(converted))}
+    exact, swapped_by = swap(name, truth)
+    row: dict[str, Any] = {"swapped_by": swapped_by, "norms": len(norms_of(exact))}
     row["rounding"] = _difference(_outputs(original, images), expected)
-    row["converted"] = _difference(_outputs(converted, images), expected)
+    row["converted"] = _difference(_outputs(exact, images), expected)
 
-    decisions = folding.plan(converted)
+    decisions = folding.plan(exact)
     row["folded"] = sum(bool(decision.into) for decision in decisions)
     row["kept"] = len(decisions) - row["folded"]
     row["reasons"] = _reasons(decisions)
-    row["fold_error"] = _difference(_outputs(kerasbn.fold(converted), images), expected)
+    row["fold_error"] = _difference(_outputs(kerasbn.fold(exact), images), expected)
 
     with tempfile.TemporaryDirectory() as folder:
-        converted.export(folder, verbose=False)
+        exact.export(folder, verbose=False)
         served = importlib.import_module("tensorflow").saved_model.load(folder)
         row["exported"] = _difference(_outputs(served.serve, images), expected)
 
     keras.config.set_dtype_policy("float32")
-    converted, _ = swap(name, original, "float32")
+    converted, _ = swap(name, original)
     for model in (truth, original, converted):
         switch_off_dropout(model)
     kerasbn.recalibrate(converted, images, batch_size=BATCH_SIZE)
