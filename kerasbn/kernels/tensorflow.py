@@ -35,6 +35,8 @@ AVX-512. Each pair is with oneDNN and without.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -73,6 +75,8 @@ def batch_normalize(
                 library.operations, x, gamma, beta, axes=axes, epsilon=epsilon
             )
     gamma, beta = in_rank_of(x, gamma, beta)
+    if mask is None and compiled_by_xla() and tensorflow_plain.runs_on_cpu():
+        return _with_merged_axes(x, gamma, beta, axes, epsilon, all_replicas)
     rank = len(x.shape)
     changes = sum((a in axes) != (a + 1 in axes) for a in range(rank - 1))
     if changes > _MOST_CHANGES:
@@ -110,6 +114,36 @@ def move_averages(
         if library is not None:
             return library.operations.kerasbn_move(*averages, *values, 1.0 - rate, rate)
     return generic.move_averages(averages, values, rate)
+
+
+def _with_merged_axes(x, gamma, beta, axes, epsilon, all_replicas):
+    """The plain formula on a view of x in which each group of neighbouring axes is one axis."""
+    groups = [list(g) for _, g in itertools.groupby(range(len(x.shape)), lambda a: a in axes)]
+    reduced = tuple(i for i, group in enumerate(groups) if group[0] in axes)
+    y, moments = tensorflow_plain.batch_normalize(
+        *(_merge_axes(t, groups) for t in (x, gamma, beta)),
+        axes=reduced,
+        epsilon=epsilon,
+        mask=None,
+        all_replicas=all_replicas,
+    )
+    sizes = _sizes(x)
+    shape = [1 if a in axes else size for a, size in enumerate(sizes)]
+    mean, variance = (tf.reshape(t, shape) for t in (moments.mean, moments.variance))
+    return tf.reshape(y, sizes), Moments(mean, variance, moments.count)
+
+
+def _merge_axes(t, groups):
+    if t is None:
+        return None
+    sizes = _sizes(t)
+    return tf.reshape(t, [math.prod(sizes[a] for a in group) for group in groups])
+
+
+def _sizes(t):
+    """The size of each axis: a number if it is known, or else a tensor."""
+    sizes = tf.shape(t)
+    return [sizes[a] if size is None else size for a, size in enumerate(t.shape)]
 
 
 def _native_library():
