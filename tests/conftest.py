@@ -42,13 +42,6 @@ def pytest_addoption(parser):
         metavar="N",
         help="Run every N-th of the tests marked `full`, in the order of collection.",
     )
-    group.addoption(
-        "--native-from",
-        type=int,
-        metavar="CHANNELS",
-        help="Fewest channels that PyTorch's native batch norm takes. 0 forces the native kernel "
-        "(kernels/torch_rows.py), a large number the one in Python.",
-    )
 
 
 def pytest_configure(config):
@@ -56,11 +49,6 @@ def pytest_configure(config):
     sample = config.getoption("--full-sample")
     if sample is not None and sample < 1:
         raise pytest.UsageError(f"--full-sample is at least 1. Received: {sample}")
-    channels = config.getoption("--native-from")
-    if channels is not None:
-        from kerasbn.kernels import torch_rows
-
-        torch_rows.NATIVE_FROM = channels
 
 
 def pytest_collection_modifyitems(config, items):

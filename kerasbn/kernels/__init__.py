@@ -52,7 +52,7 @@ from kerasbn._arguments import check_synchronized
 from kerasbn.kernels import native
 from kerasbn.moments import Moments, Tensor
 
-_WITH_NATIVE = ("tensorflow", "jax")  # backends with a native kernel
+_WITH_NATIVE = ("tensorflow", "jax", "torch")  # backends with a native kernel
 
 
 def batch_normalize(
@@ -160,7 +160,7 @@ def native_status() -> native.Status:
     This call loads the kernel if no layer has used it yet.
     """
     if keras.backend.backend() not in _WITH_NATIVE:
-        return native.Status(False, "only the backends TensorFlow and JAX have one")
+        return native.Status(False, "only the backends TensorFlow, JAX and PyTorch have one")
     return native.status()
 
 

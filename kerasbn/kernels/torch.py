@@ -1,18 +1,19 @@
 """Batch norm in PyTorch: which implementation runs.
 
-Eager training uses the analytic gradient. `kerasbn.kernels.torch_rows` handles the common case: no
-mask, and statistics over all axes but the last. There, inputs with enough channels use PyTorch's
-native kernel and its gradient.
+Eager training on the CPU uses the native kernel (`kerasbn.kernels.native`) if the features are on
+neighbouring axes. Without the native kernel, and on GPUs, it uses PyTorch's own kernel
+(`kerasbn.kernels.torch_builtin`) if the features are on the last axis and there are enough of them.
+With a mask, with statistics over several processes and in all other cases, it uses the plain
+formula with the analytic gradient.
 
-The plain formula (`kerasbn.kernels.torch_plain`) serves the cases in which PyTorch processes each
-operation by itself:
+The plain formula (`kerasbn.kernels.torch_plain`) also serves the cases in which PyTorch processes
+each operation by itself:
 
 - `torch.compile`, which fuses the operations.
-- The transforms of `torch.func` and forward-mode differentiation. PyTorch's native kernel has the
+- The transforms of `torch.func` and forward-mode differentiation. PyTorch's own kernel has the
   wrong second derivative there, because its forward mode treats the statistics as constants.
 - Second derivatives of `_Analytic`.
-- Second derivatives of PyTorch's native kernel, whose own formula is wrong from the third
-  derivative on.
+- Second derivatives of PyTorch's own kernel, whose formula is wrong from the third derivative on.
 
 Inference uses `generic.normalize`, as on the other backends.
 """
@@ -26,11 +27,13 @@ from kerasbn.kernels import (
     from_vector,
     generic,
     in_rank_of,
+    native,
     to_vector,
+    torch_builtin,
     torch_plain,
     torch_ranks,
-    torch_rows,
 )
+from kerasbn.kernels.native import torch as torch_native
 from kerasbn.kernels.torch_plain import Population
 from kerasbn.moments import Moments, Tensor, count_values
 
@@ -48,41 +51,47 @@ def batch_normalize(
     epsilon: float,
     mask: Tensor | None = None,
     synchronized: bool = False,
+    portable: bool = False,
 ) -> tuple[Tensor, Moments]:
     """See `kerasbn.kernels.batch_normalize`."""
     gamma, beta = in_rank_of(x, gamma, beta)
     all_ranks = synchronized and torch_ranks.several(x)
-    by_operation = torch.compiler.is_compiling() or transformed()
-    rows = mask is None and not all_ranks and not by_operation and torch_rows.suits(x, axes)
-    if rows and torch_rows.suits_native(x):
-        y, *statistics = torch_rows.native(x, to_vector(gamma), to_vector(beta), epsilon)
-        mean, variance = (from_vector(t, x.ndim) for t in statistics)
-        return y, Moments(mean, variance, count_values(x, axes, mask))
+    by_operation = portable or torch.compiler.is_compiling() or transformed()
     population = Population.of(x, axes, mask, all_ranks)
     if by_operation:
         y, mean, variance = torch_plain.batch_normalize(x, gamma, beta, population, epsilon)
+        return y, Moments(mean, variance, population.count)
+    whole = mask is None and not all_ranks
+    library = native.library() if whole and torch_native.suits(x, axes) else None
+    if whole and library is None and torch_builtin.suits(x, axes):
+        vectors = to_vector(gamma), to_vector(beta)
+        y, *statistics = torch_builtin.batch_normalize(x, *vectors, epsilon)
+        mean, variance = (from_vector(t, x.ndim) for t in statistics)
     else:
-        y, mean, variance = _Analytic.apply(x, gamma, beta, mask, population, epsilon, rows)
+        y, mean, variance = _Analytic.apply(x, gamma, beta, mask, population, epsilon, library)
     return y, Moments(mean, variance, population.count)
 
 
 class _Analytic(torch.autograd.Function):
+    """The analytic gradient. With a library, the native kernel computes it and the output."""
+
     @staticmethod
-    def forward(ctx, x, gamma, beta, mask, population, epsilon, rows):
-        if rows:
-            y, *statistics = torch_rows.forward(x, to_vector(gamma), to_vector(beta), epsilon)
-            pivot, delta, variance, inverse = (from_vector(t, x.ndim) for t in statistics)
-        else:
+    def forward(ctx, x, gamma, beta, mask, population, epsilon, library):
+        if library is None:
             pivot, delta, variance, inverse = population.statistics(x, epsilon)
             y = (x - pivot).sub_(delta).mul_(inverse if gamma is None else inverse * gamma)
             y = y if beta is None else y.add_(beta)
-        ctx.save_for_backward(x, gamma, mask, pivot, delta, inverse)
+            mean = pivot + delta
+        else:
+            y, mean, variance, pivot, delta = library.operations.forward(
+                x, gamma, beta, population.axes, epsilon
+            )
+        ctx.save_for_backward(x, gamma, mask, pivot, delta, variance)
         # Only tensors saved above are checked for later changes in place, so the mask is saved
         # there and not in `population`.
         ctx.population = population if mask is None else population._replace(mask=None)
-        ctx.epsilon, ctx.rows = epsilon, rows
+        ctx.epsilon, ctx.library = epsilon, library
         ctx.set_materialize_grads(False)
-        mean = pivot + delta
         ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
 
@@ -90,14 +99,17 @@ class _Analytic(torch.autograd.Function):
     def backward(ctx, dy, *_):
         if dy is None:
             return (None,) * 7
-        x, gamma, mask, pivot, delta, inverse = ctx.saved_tensors
+        x, gamma, mask, *statistics = ctx.saved_tensors
+        population = ctx.population if mask is None else ctx.population._replace(mask=mask)
         by_operation = torch.is_grad_enabled() or transformed() or batched(dy)
-        if ctx.rows and not by_operation:
-            vectors = (to_vector(t) for t in (gamma, pivot, delta, inverse))
-            dx, *parameters = torch_rows.backward(dy, x, *vectors)
-            dgamma, dbeta = (t.view_as(pivot) for t in parameters)
+        by_library = ctx.library is not None and not by_operation
+        if by_library and torch_native.suits(dy, population.axes):
+            dx, dgamma, dbeta = ctx.library.operations.backward(
+                dy, x, gamma, statistics, population.axes, ctx.epsilon
+            )
         else:
-            population = ctx.population if mask is None else ctx.population._replace(mask=mask)
+            pivot, delta, variance = statistics
+            inverse = torch.rsqrt(variance + ctx.epsilon)
             if by_operation:  # saved statistics are constants to PyTorch, but they depend on x
                 pivot, delta, _, inverse = population.statistics(x, ctx.epsilon)
             dx, dgamma, dbeta = population.gradients(dy, x, gamma, pivot, delta, inverse)
