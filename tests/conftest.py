@@ -16,12 +16,10 @@ KERAS_BACKEND to test the layer on another backend than TensorFlow:
 
     KERAS_BACKEND=jax python -m pytest -n0 tests/kerasbn/test_masks.py
 
-TensorFlow and PyTorch have two kernels each. TensorFlow uses the native one (C) if it is built, for
-which `python setup.py build_ext --inplace` is the command. On PyTorch, the size of the input
-decides. These commands give the other one all tests of the layer:
+Training uses the native kernel (C) if it is built, for which `python setup.py build_ext --inplace`
+is the command. This command tests the layer without it:
 
     KERASBN_NATIVE=0 python -m pytest tests/kerasbn
-    KERAS_BACKEND=torch python -m pytest tests/kerasbn --native-from=0
 """
 
 import os

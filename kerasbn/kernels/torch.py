@@ -35,7 +35,7 @@ from kerasbn.kernels import (
 )
 from kerasbn.kernels.native import torch as torch_native
 from kerasbn.kernels.torch_plain import Population
-from kerasbn.moments import Moments, Tensor, count_values
+from kerasbn.moments import Moments, Tensor
 
 normalize = generic.normalize
 move_averages = generic.move_averages
@@ -83,8 +83,11 @@ class _Analytic(torch.autograd.Function):
             y = y if beta is None else y.add_(beta)
             mean = pivot + delta
         else:
+            shape = [1 if a in population.axes else size for a, size in enumerate(x.shape)]
+            scale = x.new_ones(shape) if gamma is None else gamma
+            shift = x.new_zeros(shape) if beta is None else beta
             y, mean, variance, pivot, delta = library.operations.forward(
-                x, gamma, beta, population.axes, epsilon
+                x, scale, shift, population.axes, epsilon
             )
         ctx.save_for_backward(x, gamma, mask, pivot, delta, variance)
         # Only tensors saved above are checked for later changes in place, so the mask is saved
@@ -104,8 +107,9 @@ class _Analytic(torch.autograd.Function):
         by_operation = torch.is_grad_enabled() or transformed() or batched(dy)
         by_library = ctx.library is not None and not by_operation
         if by_library and torch_native.suits(dy, population.axes):
+            scale = torch.ones_like(statistics[0]) if gamma is None else gamma
             dx, dgamma, dbeta = ctx.library.operations.backward(
-                dy, x, gamma, statistics, population.axes, ctx.epsilon
+                dy, x, scale, *statistics, population.axes, ctx.epsilon
             )
         else:
             pivot, delta, variance = statistics

@@ -39,8 +39,9 @@ set. All tables are in one folder because readers compare them. Columns:
                     the network
     shapes          for a layer: "tuned" if the kernels were chosen for the shape, else "held out"
     dtype           "float32" or "bfloat16"
-    mode            "graph" or "xla"; "eager" or "jit" for PyTorch and JAX; blank for copies; in
-                    batch_sizes.csv "known", "unknown" (both in a graph) or "changing" (eager)
+    mode            "graph" or "xla"; "xla_apart" for layers that form no chain; "eager" or "jit"
+                    for PyTorch and JAX; blank for copies; in batch_sizes.csv "known", "unknown"
+                    (both in a graph) or "changing" (eager)
     contender       name of the contender
     median_microseconds
                     median time of a call; a layer's is divided by the 8 layers in the chain

@@ -1,6 +1,8 @@
-"""The contenders for one layer, each as a chain of layers in one compiled call.
+"""The contenders for one layer, each as several layers in one compiled call.
 
-The chain makes the cost of the call itself negligible. A training step is forward, backward and the
+Several layers make the cost of the call itself negligible. They form a chain. XLA may recompute the
+output of one layer everywhere the next layer uses it, so with XLA they are also measured apart,
+each with its own input. A training step is forward, backward and the
 update of the moving averages. It returns the output and the gradients with respect to x, gamma and
 beta, so no compiler can leave one out. Every contender starts from the same numbers; see
 `sweeps.cost.shapes`.
@@ -35,6 +37,7 @@ from sweeps.cost.copies import copies
 from sweeps.cost.shapes import CHAIN, EPSILON, MOMENTUM, inputs, weights
 
 MODES = {"graph": False, "xla": True}  # mode: whether XLA compiles
+APART = "xla_apart"  # the mode in which each layer has an input of its own
 
 Key = tuple[str, str]  # mode and contender
 Call = Callable[[], Sequence]
@@ -46,11 +49,12 @@ def training(shape: tuple[int, ...], dtype: str, chain: int = CHAIN) -> dict[Key
     Args:
         shape: Shape of the layer's input.
         dtype: Dtype of the layer's input and output.
-        chain: Number of layers in the chain.
+        chain: Number of layers.
 
     Returns:
         Functions without arguments. Each returns y, dx and the gradients of gamma and beta, layer
-        by layer. The result of "four copies" means nothing.
+        by layer. In mode `APART`, there are as many y and dx as layers. The result of "four copies"
+        means nothing.
     """
     x, dy = inputs(shape)
     given = tf.cast(x, dtype), tf.cast(dy, dtype)
@@ -60,6 +64,10 @@ def training(shape: tuple[int, ...], dtype: str, chain: int = CHAIN) -> dict[Key
             if (mode, name) != ("xla", "relu"):
                 layers = [make(shape, dtype, position) for position in range(chain)]
                 calls[mode, name] = _training_step(layers, jit, *given)
+    apart = [[t + n for n in range(chain)] for t in given]  # equal inputs would share sums
+    for name in ("keras", "kerasbn", "by hand"):
+        layers = [LAYERS[name](shape, dtype, position) for position in range(chain)]
+        calls[APART, name] = _step_apart(layers, *apart)
     if importlib.util.find_spec("torch"):
         calls["eager", "pytorch"] = pytorch_layer.training_step(x, dy, dtype, chain)
     threads = tf.config.threading.get_intra_op_parallelism_threads() or 1  # 0 means not set
@@ -128,6 +136,25 @@ def _training_step(layers, jit, x, dy, signature=None):
     def call():
         last, *outputs = step(x, dy)
         last.numpy()  # waits for the end of the step, and copies only one number
+        return outputs
+
+    return call
+
+
+def _step_apart(layers, xs, dys):
+    parameters = [p for layer in layers for p in layer.parameters]
+
+    @tf.function(jit_compile=True)
+    def step(xs, dys):
+        with tf.GradientTape() as tape:
+            tape.watch(xs)
+            ys = [layer.call(x, True) for layer, x in zip(layers, xs, strict=True)]
+        gradients = tape.gradient(ys, [*xs, *parameters], dys)
+        return tf.reshape(gradients[0], [-1])[0], *ys, *gradients
+
+    def call():
+        last, *outputs = step(xs, dys)
+        last.numpy()
         return outputs
 
     return call

@@ -1,8 +1,8 @@
 """Loads the native kernel, a small C library, and gives the reason if that fails.
 
 `batch_norm.c` explains the algorithm. `tensorflow.c` and `xla.c` define the operations for
-TensorFlow and JAX. setup.py builds the library if there is a C compiler. Without the library,
-everything works, only slower.
+TensorFlow and JAX, and `torch.py` those for PyTorch. setup.py builds the library if there is a C
+compiler. Without the library, everything works, only slower.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Library(NamedTuple):
 
     Attributes:
         symbols: Exported C functions of the library.
-        operations: Python functions that TensorFlow made for the operations. `None` on JAX.
+        operations: Python functions for the operations on TensorFlow and PyTorch. `None` on JAX.
     """
 
     symbols: ctypes.CDLL

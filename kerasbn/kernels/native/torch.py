@@ -10,6 +10,7 @@ PyTorch's profiler and to everything else that records operations.
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +21,13 @@ from torch import Tensor
 from kerasbn.kernels import native
 
 _TYPES = {torch.float32: 0, torch.float64: 1}  # values of `Type` in batch_norm.h
-_FORWARD = "(Tensor x, Tensor gamma, Tensor beta, int[] axes, float epsilon)"
+_FORWARD = (
+    "forward(Tensor x, Tensor gamma, Tensor beta, int[] axes, float epsilon) -> "
+    "(Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
 _BACKWARD = (
-    "(Tensor dy, Tensor x, Tensor gamma, Tensor pivot, Tensor delta, Tensor variance, "
-    "int[] axes, float epsilon)"
+    "backward(Tensor dy, Tensor x, Tensor gamma, Tensor pivot, Tensor delta, Tensor variance, "
+    "int[] axes, float epsilon) -> (Tensor, Tensor, Tensor)"
 )
 
 
@@ -51,11 +55,10 @@ class _Backward(ctypes.Structure):
 def load(path: Path) -> native.Library | str:
     """Loads the library and registers its operators. Returns the reason if that fails."""
     try:
-        symbols = ctypes.CDLL(str(path))
-        operators = _Operators(symbols)
+        symbols, _ = _registered(path)
     except (OSError, AttributeError) as error:
         return f"{path} could not be loaded: {error}"
-    return native.Library(symbols, operators)
+    return native.Library(symbols, torch.ops.kerasbn)
 
 
 def threads() -> int:
@@ -80,70 +83,46 @@ def suits(x: Tensor, axes: Sequence[int]) -> bool:
     )
 
 
-class _Operators:
-    """The two operators. They are registered as long as this object lives."""
+@functools.cache
+def _registered(path):
+    """The library and the registry of its operators, which live as long as this cache keeps it."""
+    symbols = ctypes.CDLL(str(path))
+    symbols.kerasbn_forward.argtypes = [ctypes.POINTER(_Forward)]
+    symbols.kerasbn_backward.argtypes = [ctypes.POINTER(_Backward)]
+    registry = torch.library.Library("kerasbn", "DEF")
+    for schema, function in ((_FORWARD, _forward), (_BACKWARD, _backward)):
+        name = registry.define(schema)
+        registry.impl(name, functools.partial(function, symbols), "CPU")
+    return symbols, registry
 
-    def __init__(self, symbols):
-        self._symbols = symbols
-        symbols.kerasbn_forward.argtypes = [ctypes.POINTER(_Forward)]
-        symbols.kerasbn_backward.argtypes = [ctypes.POINTER(_Backward)]
-        self._registry = torch.library.Library("kerasbn", "DEF")
-        for name, arguments, results in (("forward", _FORWARD, 5), ("backward", _BACKWARD, 3)):
-            self._registry.define(f"{name}{arguments} -> ({', '.join(['Tensor'] * results)})")
-            self._registry.impl(name, getattr(self, f"_{name}"), "CPU")
 
-    def forward(
-        self,
-        x: Tensor,
-        gamma: Tensor | None,
-        beta: Tensor | None,
-        axes: Sequence[int],
-        epsilon: float,
-    ) -> tuple[Tensor, ...]:
-        """y, mean, variance, pivot and delta. `None` stands for a gamma of 1 and a beta of 0."""
-        shape = [1 if a in axes else size for a, size in enumerate(x.shape)]
-        gamma = x.new_ones(shape) if gamma is None else gamma
-        beta = x.new_zeros(shape) if beta is None else beta
-        return torch.ops.kerasbn.forward.default(x, gamma, beta, axes, epsilon)
+def _forward(symbols, x, gamma, beta, axes, epsilon):
+    x, layout = _in_layout(x, axes)
+    gamma, beta = gamma.contiguous(), beta.contiguous()
+    y = torch.empty_like(x)
+    statistics = [torch.empty_like(gamma) for _ in range(4)]
+    inputs, outputs = _addresses(x, gamma, beta), _addresses(y, *statistics)
+    call = _Forward(_TYPES[x.dtype], *layout, *inputs, epsilon, *outputs)
+    _run(symbols, symbols.kerasbn_forward, call)
+    return y, *statistics
 
-    def backward(
-        self,
-        dy: Tensor,
-        x: Tensor,
-        gamma: Tensor | None,
-        statistics: Sequence[Tensor],
-        axes: Sequence[int],
-        epsilon: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """dx, dgamma and dbeta, where `statistics` are pivot, delta and variance."""
-        gamma = torch.ones_like(statistics[0]) if gamma is None else gamma
-        return torch.ops.kerasbn.backward.default(dy, x, gamma, *statistics, axes, epsilon)
 
-    def _forward(self, x, gamma, beta, axes, epsilon):
-        x, layout = _in_layout(x, axes)
-        gamma, beta = gamma.contiguous(), beta.contiguous()
-        y = torch.empty_like(x)
-        statistics = [torch.empty_like(gamma) for _ in range(4)]
-        inputs, outputs = _addresses(x, gamma, beta), _addresses(y, *statistics)
-        call = _Forward(_TYPES[x.dtype], *layout, *inputs, epsilon, *outputs)
-        self._run(self._symbols.kerasbn_forward, call)
-        return y, *statistics
+def _backward(symbols, dy, x, gamma, pivot, delta, variance, axes, epsilon):
+    x, layout = _in_layout(x, axes)
+    if dy.stride() != x.stride():
+        dy = torch.empty_like(x).copy_(dy)
+    vectors = [t.contiguous() for t in (gamma, pivot, delta, variance)]
+    gradients = [torch.empty_like(t) for t in (x, vectors[0], vectors[0])]
+    inputs, outputs = _addresses(dy, x, *vectors), _addresses(*gradients)
+    call = _Backward(_TYPES[x.dtype], *layout, *inputs, epsilon, *outputs)
+    _run(symbols, symbols.kerasbn_backward, call)
+    return tuple(gradients)
 
-    def _backward(self, dy, x, gamma, pivot, delta, variance, axes, epsilon):
-        x, layout = _in_layout(x, axes)
-        if dy.stride() != x.stride():
-            dy = torch.empty_like(x).copy_(dy)
-        vectors = [t.contiguous() for t in (gamma, pivot, delta, variance)]
-        gradients = [torch.empty_like(t) for t in (x, vectors[0], vectors[0])]
-        inputs, outputs = _addresses(dy, x, *vectors), _addresses(*gradients)
-        call = _Backward(_TYPES[x.dtype], *layout, *inputs, epsilon, *outputs)
-        self._run(self._symbols.kerasbn_backward, call)
-        return tuple(gradients)
 
-    def _run(self, function, call):
-        self._symbols.kerasbn_set_threads(threads())  # the user may have changed the number
-        if function(ctypes.byref(call)):
-            raise MemoryError("There is no memory for the intermediate results of batch norm.")
+def _run(symbols, function, call):
+    symbols.kerasbn_set_threads(threads())  # the user may have changed the number
+    if function(ctypes.byref(call)):
+        raise MemoryError("There is no memory for the intermediate results of batch norm.")
 
 
 def _addresses(*tensors):

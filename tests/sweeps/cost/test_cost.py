@@ -60,6 +60,23 @@ def test_contenders_compute_batch_norm_and_its_gradients(shape, dtype, tolerance
             assert_close(actual.reshape(desired.shape), desired, tolerance)
 
 
+def test_layers_apart_have_inputs_of_their_own():
+    x, dy = shapes.inputs((16, 5))
+    calls = layers.training((16, 5), "float32", chain=3)
+    apart = {key: call for key, call in calls.items() if key[0] == "xla_apart"}
+    assert {name for _, name in apart} == {"keras", "kerasbn", "by hand"}
+    for call in apart.values():
+        found = [tensor.numpy() for tensor in call()]
+        ys, dxs, parameters = found[:3], found[3:6], found[6:]
+        for n in range(3):
+            gamma, beta, *_ = shapes.weights(5, n)
+            y, cache = reference.forward(x + n, gamma, beta, shapes.EPSILON)
+            expected = (y, *reference.backward(dy + n, cache))
+            actual = (ys[n], dxs[n], *parameters[2 * n : 2 * n + 2])
+            for one, desired in zip(actual, expected, strict=True):
+                assert_close(one, desired, 1e-4)
+
+
 @pytest.mark.parametrize("shape", [(16, 5), (4, 3, 3, 5)])
 def test_contenders_compute_batch_norm_with_every_batch_size(shape):
     calls = layers.batch_sizes(shape, chain=1)
@@ -219,13 +236,14 @@ def test_a_run_writes_documented_tables_and_charts(small_data, tmp_path):
     layers = pd.read_csv(folder / "layers.csv", keep_default_na=False)
     ratios = [*over("keras"), *over("pytorch")]
     assert layers.columns.tolist() == [*COLUMNS, *ratios, "rounds", *MADE_WITH]
-    own = {("graph", "relu"), ("", "four copies"), *([("eager", "pytorch")] if TORCH else [])}
+    own = {("xla_apart", name) for name in ("keras", "kerasbn", "by hand")}
+    own |= {("graph", "relu"), ("", "four copies"), *([("eager", "pytorch")] if TORCH else [])}
     assert contenders(layers) == CONTENDERS | own
     assert (layers.median_microseconds > 0).all()
     assert set(layers["size"] + layers.shapes) == {"8x3held out"}
     assert set(layers.rounds) == {2}
     assert set(layers.threads) == {1}
-    for mode in ("graph", "xla"):
+    for mode in ("graph", "xla", "xla_apart"):
         assert image.imread(folder / f"layers_{mode}_float32.png").shape[2] == 4
 
 
