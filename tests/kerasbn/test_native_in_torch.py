@@ -230,6 +230,28 @@ def test_recorded_programs_contain_the_kernel(assert_close):
 
 
 @needs_library
+class TestOperators:
+    def test_vectors_of_another_dtype(self):
+        x = normal((8, 4), dtype="float64")
+        gamma, beta = torch.full((1, 4), 2.0), torch.full((1, 4), 3.0)
+        y = torch.ops.kerasbn.forward(x, gamma, beta, [0], EPSILON)[0]
+        expected, _ = reference.forward(x.numpy(), gamma.ravel(), beta.ravel(), EPSILON)
+        np.testing.assert_allclose(y, expected, atol=1e-12)
+
+    def test_vectors_of_a_wrong_shape(self):
+        x, right, wrong = normal((8, 4)), torch.ones(1, 4), torch.ones(1, 5)
+        with pytest.raises(ValueError, match=r"beta must .* \(1, 4\). Received: \(1, 5\)"):
+            torch.ops.kerasbn.forward(x, right, wrong, [0], EPSILON)
+        with pytest.raises(ValueError, match="variance must"):
+            torch.ops.kerasbn.backward(x, x, right, right, right, wrong, [0], EPSILON)
+
+    def test_an_upstream_gradient_of_a_wrong_shape(self):
+        x, vector = normal((8, 4)), torch.ones(1, 4)
+        with pytest.raises(ValueError, match="dy must have the shape of x"):
+            torch.ops.kerasbn.backward(normal((7, 4)), x, *[vector] * 4, [0], EPSILON)
+
+
+@needs_library
 def test_a_later_change_in_place_is_an_error():
     x = normal((8, 4)).requires_grad_()
     copy = x * 1

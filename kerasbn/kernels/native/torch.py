@@ -97,8 +97,8 @@ def _registered(path):
 
 
 def _forward(symbols, x, gamma, beta, axes, epsilon):
+    gamma, beta = _vectors(x, axes, gamma=gamma, beta=beta)
     x, layout = _in_layout(x, axes)
-    gamma, beta = gamma.contiguous(), beta.contiguous()
     y = torch.empty_like(x)
     statistics = [torch.empty_like(gamma) for _ in range(4)]
     inputs, outputs = _addresses(x, gamma, beta), _addresses(y, *statistics)
@@ -108,10 +108,12 @@ def _forward(symbols, x, gamma, beta, axes, epsilon):
 
 
 def _backward(symbols, dy, x, gamma, pivot, delta, variance, axes, epsilon):
+    vectors = _vectors(x, axes, gamma=gamma, pivot=pivot, delta=delta, variance=variance)
     x, layout = _in_layout(x, axes)
-    if dy.stride() != x.stride():
+    if dy.shape != x.shape:
+        raise ValueError(f"dy must have the shape of x: {x.shape}. Received: {dy.shape}.")
+    if dy.stride() != x.stride() or dy.dtype != x.dtype:
         dy = torch.empty_like(x).copy_(dy)
-    vectors = [t.contiguous() for t in (gamma, pivot, delta, variance)]
     gradients = [torch.empty_like(t) for t in (x, vectors[0], vectors[0])]
     inputs, outputs = _addresses(dy, x, *vectors), _addresses(*gradients)
     call = _Backward(_TYPES[x.dtype], *layout, *inputs, epsilon, *outputs)
@@ -123,6 +125,18 @@ def _run(symbols, function, call):
     symbols.kerasbn_set_threads(threads())  # the user may have changed the number
     if function(ctypes.byref(call)):
         raise MemoryError("There is no memory for the intermediate results of batch norm.")
+
+
+def _vectors(x, axes, **given):
+    """The vectors as the C code reads them: of the dtype of x, and without gaps."""
+    shape = tuple(1 if a in axes else size for a, size in enumerate(x.shape))
+    for name, vector in given.items():
+        if vector.shape != shape:
+            raise ValueError(
+                f"{name} must have the sizes of x, and size 1 on the reduced axes: {shape}. "
+                f"Received: {tuple(vector.shape)}."
+            )
+    return [vector.to(x.dtype).contiguous() for vector in given.values()]
 
 
 def _addresses(*tensors):
