@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from kerasbn.kernels import generic, scale_and_shift, torch_ranks
+from kerasbn.kernels import scale_and_shift, torch_ranks
 from kerasbn.moments import Tensor, at_least, count_values
 
 
@@ -96,10 +96,12 @@ class Population(NamedTuple):
 
 
 def _pivot_value(x, axes, mask):
-    # With a mask, `generic.pivot_value` uses `ops.max`. torch.compile cannot trace it, and the
-    # result has the wrong shape for an empty batch.
+    # `generic.pivot_value` does the same with `keras.ops`. But `ops.sum` needs tensors on Keras's
+    # default device. `ops.max` gives the wrong shape for an empty batch, and torch.compile cannot
+    # trace it.
     if mask is None or not x.numel():
-        return generic.pivot_value(x, axes, None)
+        first = x[tuple(slice(0, 1) if a in axes else slice(None) for a in range(x.ndim))]
+        return first.sum(axes, keepdim=True) if axes else first  # 0 for an empty batch
     largest = torch.where(mask, x, -math.inf)
     largest = largest.amax(axes, keepdim=True) if axes else largest
     return torch.where(largest > -math.inf, largest, 0.0)

@@ -203,6 +203,17 @@ class TestChoice:
         y, _ = kernels.batch_normalize(x, None, None, axes=(0,), epsilon=EPSILON)
         np.testing.assert_allclose(y.numpy(), reference.forward(x.numpy())[0], atol=1e-5)
 
+    @pytest.mark.parametrize("shape", [(8, 4), (8, 20), (1, 4), (0, 4)])
+    def test_a_device_that_is_not_kerass_default(self, shape):
+        x = torch.randn(shape, device="meta")
+        assert (
+            operators_of(lambda: kernels.batch_normalize(x, None, None, axes=(0,), epsilon=1e-3))
+            == []
+        )
+        y, moments = kernels.batch_normalize(x, None, None, axes=(0,), epsilon=EPSILON)
+        assert y.shape == shape
+        assert {y.device.type, moments.mean.device.type} == {"meta"}
+
     def test_fake_tensors(self):
         from torch._subclasses import FakeTensorMode
 
