@@ -66,6 +66,7 @@ def batch_normalize(
     portable: bool = False,
 ) -> tuple[Tensor, Moments]:
     """See `kerasbn.kernels.batch_normalize`."""
+    x = tf.convert_to_tensor(x)  # tf.custom_gradient takes no variables from outside
     all_replicas = synchronized and not tf.distribute.in_cross_replica_context()
     plain = portable or all_replicas or mask is not None
     if not plain and tensorflow_native.suits(x, axes):

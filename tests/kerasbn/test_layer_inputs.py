@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import kerasbn
-from kerasbn import BatchNorm, reference
+from kerasbn import BatchNorm, kernels, reference
 
 BACKEND = keras.backend.backend()
 
@@ -225,9 +225,14 @@ def test_dtypes(features, assert_close, dtype):
 
 
 @pytest.mark.parametrize("wrap", [np.asfortranarray, keras.Variable, keras.ops.convert_to_tensor])
-def test_arrays_tensors_and_variables(features, assert_close, wrap):
+@pytest.mark.parametrize("native", [True, False])
+def test_arrays_tensors_and_variables(features, assert_close, wrap, native):
     x = features((6, 4))
-    y = BatchNorm()(wrap(x), training=True)
+    kernels.use_native(native)
+    try:
+        y = BatchNorm()(wrap(x), training=True)
+    finally:
+        kernels.use_native(True)
     assert_close(y, reference.forward(x, None, None, 1e-3)[0], axes=0)
 
 
