@@ -167,12 +167,13 @@ def native_status() -> native.Status:
 def use_native(on: bool) -> None:
     """Switches the native kernel on or off, for later calls and for functions traced later.
 
-    The environment variable KERASBN_NATIVE=0 switches it off from the start. Three uses need it
+    The environment variable KERASBN_NATIVE=0 switches it off from the start. Four uses need it
     off while a training function is traced:
 
     - On TensorFlow, another function with `jit_compile=True` calls the training function.
     - On TensorFlow, a program without kerasbn loads the training function from a SavedModel.
     - On JAX, `jax.export` serializes the training function for the CPU.
+    - On PyTorch, a program without kerasbn loads a training function from `torch.jit.trace`.
 
     Args:
         on: Whether to use the native kernel.
