@@ -37,7 +37,7 @@ from sweeps.cost.copies import copies
 from sweeps.cost.shapes import CHAIN, EPSILON, MOMENTUM, inputs, weights
 
 MODES = {"graph": False, "xla": True}  # mode: whether XLA compiles
-APART = "xla_apart"  # the mode in which each layer has an input of its own
+APART = "xla_apart"  # the mode without a chain: every layer has another input
 
 Key = tuple[str, str]  # mode and contender
 Call = Callable[[], Sequence]

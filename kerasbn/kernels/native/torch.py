@@ -69,8 +69,8 @@ def threads() -> int:
 def suits(x: Tensor, axes: Sequence[int]) -> bool:
     """Whether the native kernel can normalize x over `axes`.
 
-    The other axes, those of the features, must be neighbours. Tensors of subclasses may have no
-    memory of their own.
+    The other axes, those of the features, must be neighbours. Tensors of subclasses are excluded,
+    because they may not store their values.
     """
     kept = [a for a in range(x.ndim) if a not in axes]
     return (
