@@ -18,10 +18,10 @@ cores, in graph mode with AVX2 and under XLA with AVX-512.
     XLA, eight layers apart     1.09    1.01         0.77          0.91         0.30          0.30
     XLA, chain of eight         1.17    1.07         0.85          0.81         0.27          0.27
 
-XLA on the CPU makes a loop of each axis, and a loop over a short axis is slow. So the formula gets a
-view of x with neighbouring axes merged: the images of a batch and their pixels become one axis. On
-matrices, the formula takes about as long as Keras's, because both have the same number of sums and
-XLA makes one pass for each sum. In a chain with nothing between its layers, XLA recomputes the
+XLA on the CPU makes a loop of each axis, and a loop over a short axis is slow. So the formula gets
+a view of x with neighbouring axes merged: the images of a batch and their pixels become one axis.
+On matrices, the formula takes about as long as Keras's, because both have the same number of sums
+and XLA makes one pass for each sum. In a chain with nothing between its layers, XLA recomputes the
 output of one layer everywhere the next layer uses it. There, the pivot is one more vector to read.
 
 Inference uses `generic.normalize`, a product and a sum that converters fold into the convolution
