@@ -36,6 +36,28 @@ def seeded():
 
 
 @pytest.fixture
+def load_from(monkeypatch, tmp_path):
+    """Makes the loader of the native kernel find a file with this content, or no file."""
+    from kerasbn.kernels import native
+
+    def forget():
+        native.load.cache_clear()
+        native._warn.cache_clear()
+
+    def prepare(content):
+        path = tmp_path / "library.so"
+        if content is not None:
+            path.write_bytes(content)
+        monkeypatch.setattr(native.sources, "LIBRARY", path)
+        forget()
+
+    yield prepare
+    monkeypatch.undo()
+    forget()
+    native.load()
+
+
+@pytest.fixture
 def quick_initial_kernels(monkeypatch):
     """Draws initial weights with NumPy, because JAX compiles its generator for every shape."""
 

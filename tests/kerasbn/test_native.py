@@ -352,24 +352,6 @@ class TestChoice:
 class TestWithoutLibrary:
     """Every way to be without it: a warning, and the plain formula."""
 
-    @pytest.fixture
-    def load_from(self, monkeypatch, tmp_path):
-        """Makes the loader find a file with this content, or no file."""
-
-        def prepare(content):
-            path = tmp_path / "library.so"
-            if content is not None:
-                path.write_bytes(content)
-            monkeypatch.setattr(sources, "LIBRARY", path)
-            native.load.cache_clear()
-            native._warn.cache_clear()
-
-        yield prepare
-        monkeypatch.undo()
-        native.load.cache_clear()
-        native._warn.cache_clear()
-        native.load()
-
     @staticmethod
     def damaged(how):
         content = sources.LIBRARY.read_bytes() if sources.LIBRARY.exists() else b""

@@ -117,7 +117,7 @@ def test_views(assert_close, view):
     }[view]
     dy, (gamma, beta) = normal(x.shape, 6), normal((2, x.shape[1]), 7)
     check(assert_close, x, dy, gamma, beta, -1)
-    # An upstream gradient without memory of its own, such as that of a sum.
+    # The gradient of a sum is one value, expanded.
     _, dx, *_ = gradients(x, torch.ones(()).expand(x.shape), gamma, beta)
     assert dx.abs().max() < 1e-4 * gamma.abs().max()
 
@@ -274,22 +274,6 @@ def test_a_later_change_in_place_is_an_error():
 
 @needs_library
 class TestWithoutLibrary:
-    @pytest.fixture
-    def load_from(self, monkeypatch, tmp_path):
-        def prepare(content):
-            path = tmp_path / "library.so"
-            if content is not None:
-                path.write_bytes(content)
-            monkeypatch.setattr(sources, "LIBRARY", path)
-            native.load.cache_clear()
-            native._warn.cache_clear()
-
-        yield prepare
-        monkeypatch.undo()
-        native.load.cache_clear()
-        native._warn.cache_clear()
-        native.load()
-
     @pytest.mark.parametrize("channels", [4, 20])
     @pytest.mark.parametrize("how", ["missing", "for another processor"])
     def test_one_warning_and_the_other_kernels(self, load_from, assert_close, how, channels):
