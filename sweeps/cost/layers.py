@@ -2,10 +2,9 @@
 
 Several layers make the cost of the call itself negligible. They form a chain. XLA may recompute the
 output of one layer everywhere the next layer uses it, so with XLA they are also measured apart,
-each with its own input. A training step is forward, backward and the
-update of the moving averages. It returns the output and the gradients with respect to x, gamma and
-beta, so no compiler can leave one out. Every contender starts from the same numbers; see
-`sweeps.cost.shapes`.
+each with its own input. A training step is forward, backward and the update of the moving averages.
+It returns the output and the gradients with respect to x, gamma and beta, so no compiler can leave
+one out. Every contender starts from the same numbers; see `sweeps.cost.shapes`.
 
 The contenders:
 
