@@ -135,11 +135,12 @@ class _Queue:
 
 def _result(future, trial, client):
     """A trial's result. Its status is "failed" if Dask gave up on the trial."""
-    if future.status == "finished":
-        return future.result()
+    # If a worker dies with a result that nobody has fetched, Dask runs the trial again. This waits.
+    error = future.exception()
     if future.status == "cancelled" or client.status != "running":
         raise UserError(_LOST)
-    error = future.exception()
+    if error is None:
+        return future.result()
     lines = traceback.format_exception(type(error), error, future.traceback())
     return {
         "trial": trial.to_json(),

@@ -11,6 +11,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import distributed
 import pandas as pd
 import psutil
 import pytest
@@ -91,6 +92,21 @@ def test_a_local_worker_killed_in_mid_trial_is_replaced_and_nothing_is_lost(driv
     assert process.returncode == 0, err
     assert "Traceback" not in err
     assert_as_undisturbed(driver, undisturbed)
+
+
+def test_a_result_that_dies_with_its_worker_is_computed_again():
+    def slow():  # nested, so that Dask sends the code to its workers
+        time.sleep(1)
+        return "the result"
+
+    with pool._client(2, None) as client:
+        worker = next(iter(client.scheduler_info(n_workers=-1)["workers"]))
+        future = client.submit(slow, workers=[worker], allow_other_workers=True)
+        distributed.wait(future)
+        os.kill(client.run(os.getpid, workers=[worker])[worker], signal.SIGKILL)
+        while future.status == "finished":
+            time.sleep(0.01)
+        assert pool._result(future, None, client) == "the result"
 
 
 def test_a_driver_killed_by_sigkill_goes_on_where_it_was(driver, undisturbed):
