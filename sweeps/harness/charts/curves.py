@@ -141,7 +141,7 @@ def statistics(rows: pd.DataFrame, ax: Axes, target: float) -> Axes:
     ax.set_ylim(0, 1)
     ax.set_xlim(left=0)
     ax.set_xlabel("training step")
-    ax.set_ylabel(f"median accuracy on the test set{f', {spreads.NAME}' if wide else ''}")
+    ax.set_ylabel(f"median test accuracy{f', {spreads.NAME}' if wide else ''}")
     return ax
 
 

@@ -2,11 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import image
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from sweeps.harness import charts
-from sweeps.harness.charts import figures, looks
+from sweeps.harness.charts import curves, figures, looks
 from sweeps.harness.results import tables
 
 
@@ -186,4 +186,21 @@ def test_a_line_of_medians_has_a_band(ax):
     charts.statistics(rows, ax, 0.9)
     low, high = ax.collections[0].get_datalim(ax.transData).intervaly
     assert (low, high) == pytest.approx((0, 0.55))
-    assert ax.get_ylabel() == "median accuracy on the test set, 95% interval"
+    assert ax.get_ylabel() == "median test accuracy, 95% interval"
+
+
+def test_a_file_has_the_colours_of_all_lines(tmp_path):
+    generator = np.random.default_rng(0)
+    rows = pd.DataFrame(
+        {
+            "statistics": np.repeat(list("abcdefgh"), 6 * 50),
+            "step": np.tile(np.repeat(np.arange(50), 6), 8),
+            "accuracy": generator.uniform(0, 1, 8 * 6 * 50),
+        }
+    )
+    path = figures.save(
+        tmp_path / "chart.png", lambda ax: charts.statistics(rows, ax, 0.9), "A title", "a subtitle"
+    )
+    pixels = np.unique(image.imread(path)[..., :3].reshape(-1, 3), axis=0)
+    for color in curves._COLORS:
+        assert np.abs(pixels - to_rgb(color)).max(1).min() < 0.03, color
