@@ -10,13 +10,7 @@ neighbouring axes of known size. All other cases use the plain formula
 - Batch statistics in inference, because exported models need portable operations.
 - A native kernel that could not be built, or is switched off.
 
-The table shows the time of a layer's training step as a multiple of that of Keras's layer, on two
-cores, in graph mode with AVX2 and under XLA with AVX-512.
-
-                             500x500  500x25  256x28x28x6  256x10x10x16  32x56x56x64  64x14x14x256
-    graph, chain of eight       0.23    0.62         0.14          0.20         0.23          0.23
-    XLA, eight layers apart     1.09    1.01         0.77          0.91         0.30          0.30
-    XLA, chain of eight         1.17    1.07         0.85          0.81         0.27          0.27
+docs/performance.md has the times of both kernels, as multiples of those of Keras's layer.
 
 XLA on the CPU makes a loop of each axis, and a loop over a short axis is slow. So the formula gets
 a view of x with neighbouring axes merged: the images of a batch and their pixels become one axis.
